@@ -1,0 +1,97 @@
+//! The contract of core and driver.
+//!
+//! A driver reads a frame, gives it to its core with the time, and obeys the verdict. Frames
+//! that the core lets go beside the one it was given (fragments that had waited) come
+//! out through the [`Outbox`]. Between frames the driver calls [`Datapath::handle_timeout`] when
+//! [`Datapath::poll_timeout`] says so.
+//!
+//! ```text
+//!             frame, now                      verdict: write it, drop it,
+//!   driver ───────────────▶ core ───────────▶          hand it over
+//!             now                             outbox:  more frames, each
+//!          ───────────────▶                            with its own verdict
+//! ```
+
+mod counters;
+mod ids;
+mod reason;
+mod time;
+mod verdict;
+
+pub use counters::{BackendCounters, BackendTotals, Count, Counters, Totals};
+pub use ids::{BackendId, ServiceId, VipId, WorkerId};
+pub use reason::Reason;
+pub use time::Instant;
+pub use verdict::{Outcome, Verdict};
+
+use crate::packet::Frame;
+
+/// A packet-processing core: no sockets, no clock, no chance of its own.
+pub trait Datapath {
+    /// Decides about one frame, and rewrites it in place where it goes on.
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        frame: &mut Frame,
+        arrival: Arrival,
+        out: &mut Outbox,
+    ) -> Verdict;
+
+    /// Does what has fallen due. The work of one call is bounded; where more is left,
+    /// [`Datapath::poll_timeout`] gives a time that has passed already.
+    fn handle_timeout(&mut self, now: Instant, out: &mut Outbox);
+
+    /// When [`Datapath::handle_timeout`] must next be called, if ever.
+    fn poll_timeout(&self) -> Option<Instant>;
+}
+
+/// How a frame came to this core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// On this worker's own queue.
+    Queue,
+    /// From other workers' cores, which have found that the flow does not live with them.
+    /// The set says which, so that a frame cannot go round in circles.
+    HandedOver(WorkerSet),
+}
+
+/// A set of workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerSet(u64);
+
+impl WorkerSet {
+    /// This set and one more.
+    #[must_use]
+    pub const fn with(self, worker: WorkerId) -> Self {
+        Self(self.0 | 1 << (worker.0 & 63))
+    }
+
+    /// Whether a worker is in the set.
+    pub const fn contains(self, worker: WorkerId) -> bool {
+        self.0 >> (worker.0 & 63) & 1 == 1
+    }
+}
+
+/// Frames that leave the core beside the one it was given. Each has a verdict that is
+/// `Forward`, `Answer` or `HandOver`.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    frames: Vec<(Frame, Verdict)>,
+}
+
+impl Outbox {
+    /// Puts a frame in.
+    pub fn push(&mut self, frame: Frame, verdict: Verdict) {
+        self.frames.push((frame, verdict));
+    }
+
+    /// Whether there is nothing to do, which is nearly always.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Takes the frames out, in the order in which they must be written.
+    pub fn drain(&mut self) -> impl Iterator<Item = (Frame, Verdict)> + '_ {
+        self.frames.drain(..)
+    }
+}
