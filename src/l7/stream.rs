@@ -51,7 +51,8 @@ impl FlowStream {
         let mut state = self.flow.state.borrow_mut();
         let state = &mut *state;
         let shut = state.shut;
-        let Some(socket) = state.engine.as_mut().map(Engine::socket).filter(|it| !shut && it.may_send()) else {
+        let Some(socket) = state.engine.as_mut().map(Engine::socket).filter(|it| !shut && it.may_send())
+        else {
             return Poll::Ready(Err(state.write_end()));
         };
         let mut written = 0;
@@ -117,11 +118,7 @@ impl AsyncRead for FlowStream {
 }
 
 impl AsyncWrite for FlowStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         self.write(context, &[IoSlice::new(buffer)])
     }
 

@@ -97,10 +97,8 @@ impl Stack {
             }
             _ => {
                 let idle = state.active_at + self.settings.timeouts.idle;
-                state.deadline = [engine.deadline(now), state.orphan_until]
-                    .into_iter()
-                    .flatten()
-                    .fold(idle, Instant::min);
+                state.deadline =
+                    [engine.deadline(now), state.orphan_until].into_iter().flatten().fold(idle, Instant::min);
                 if state.deadline < self.timers.at(state.timer) {
                     self.timers.set(state.timer, state.deadline);
                 }
@@ -179,7 +177,9 @@ impl Stack {
                     }
                     let idle = now >= state.active_at + self.settings.timeouts.idle;
                     let late = state.orphan_until.is_some_and(|until| now >= until);
-                    if (idle || late) && let Some(engine) = state.engine.as_mut() {
+                    if (idle || late)
+                        && let Some(engine) = state.engine.as_mut()
+                    {
                         state.end.get_or_insert(End::TimedOut);
                         engine.socket().abort();
                     }
@@ -211,6 +211,10 @@ impl Stack {
 
     /// When [`Stack::handle_timeout`] and [`Stack::poll_egress`] must be called next, if ever.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.replies.is_empty() && self.shared.is_clean() { self.timers.next() } else { Some(Instant::START) }
+        if self.replies.is_empty() && self.shared.is_clean() {
+            self.timers.next()
+        } else {
+            Some(Instant::START)
+        }
     }
 }

@@ -269,7 +269,8 @@ impl Engine {
         let mut port = Port { incoming: None, mtu, output: Nowhere(None) };
         let lead = |engine: &mut Self, at: Instant, kind: BareKind, window: u16| {
             let sequence = opening.theirs.plus(u32::from(!matches!(kind, BareKind::Syn(_))));
-            let made_up = Reply::new(|space| Bare { from: client, to: vip, kind, sequence, window }.write(space));
+            let made_up =
+                Reply::new(|space| Bare { from: client, to: vip, kind, sequence, window }.write(space));
             let mut port = Port { incoming: Some(made_up.packet()), mtu, output: Nowhere(None) };
             engine.interface.poll_ingress_single(micros(at), &mut port, &mut engine.seat.sockets);
         };

@@ -182,7 +182,10 @@ mod tests {
         assert!(open(tuple(4000), Sequence(6), cookie, now).is_none());
         assert!(open(tuple(4000), Sequence(5), cookie, now + Duration::from_secs(128)).is_none());
         for bit in 0..32 {
-            assert!(open(tuple(4000), Sequence(5), Sequence(cookie.0 ^ 1 << bit), now).is_none(), "bit {bit}");
+            assert!(
+                open(tuple(4000), Sequence(5), Sequence(cookie.0 ^ 1 << bit), now).is_none(),
+                "bit {bit}"
+            );
         }
     }
 

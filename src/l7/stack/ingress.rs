@@ -435,7 +435,9 @@ fn present(packet: &mut [u8], view: &View) -> std::ops::Range<usize> {
 /// Whether an endpoint can be a client's.
 fn can_be_on_a_wire(client: Endpoint) -> bool {
     let allowed = match IpAddr::from(client.address) {
-        IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_loopback()),
+        IpAddr::V4(v4) => {
+            !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_loopback())
+        }
         IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast() || v6.is_loopback()),
     };
     client.port != 0 && allowed

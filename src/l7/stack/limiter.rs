@@ -23,10 +23,8 @@ impl Limiter {
     /// Takes a token if there is one.
     pub(super) fn allows(&mut self, now: Instant) -> bool {
         let passed = now.as_nanos().saturating_sub(self.filled_at.as_nanos());
-        self.units = self
-            .units
-            .saturating_add(passed.saturating_mul(self.per_second))
-            .min(self.per_second * TOKEN);
+        self.units =
+            self.units.saturating_add(passed.saturating_mul(self.per_second)).min(self.per_second * TOKEN);
         self.filled_at = now;
         if self.units >= TOKEN {
             self.units -= TOKEN;

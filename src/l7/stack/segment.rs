@@ -180,9 +180,8 @@ impl Bare {
                 push(TcpOptionElement::WindowScale(shift));
             }
         }
-        let written = tcp
-            .options(options.get(..count).unwrap_or_default())
-            .map(|tcp| tcp.write(&mut space, &[]));
+        let written =
+            tcp.options(options.get(..count).unwrap_or_default()).map(|tcp| tcp.write(&mut space, &[]));
         debug_assert!(matches!(written, Ok(Ok(()))), "a bare segment fits {BARE_ROOM} bytes");
         room - space.len()
     }

@@ -172,7 +172,11 @@ mod tests {
                 timer: timers.add(until, ()),
             };
             assert_eq!(stone.take(now, &given), want, "{name}");
-            assert_eq!(stone.phase == Phase::TimeWait, phase == Phase::TimeWait || want == Late::WaitAgain, "{name}");
+            assert_eq!(
+                stone.phase == Phase::TimeWait,
+                phase == Phase::TimeWait || want == Late::WaitAgain,
+                "{name}"
+            );
         }
     }
 }

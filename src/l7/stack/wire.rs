@@ -45,9 +45,7 @@ impl Wire {
     /// is wrong afterwards, and not looked at again.
     #[inline]
     pub(super) fn inward(&self, packet: &mut [u8], segment: &Segment) {
-        if let Some(field) =
-            packet.get_mut(segment.header_at + 8..).and_then(<[u8]>::first_chunk_mut::<4>)
-        {
+        if let Some(field) = packet.get_mut(segment.header_at + 8..).and_then(<[u8]>::first_chunk_mut::<4>) {
             *field = segment.acknowledgement.minus(self.offset).0.to_be_bytes();
         }
     }

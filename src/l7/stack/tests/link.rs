@@ -45,14 +45,7 @@ pub(super) struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self {
-            upload: 0,
-            download: 0,
-            window: 65_535,
-            v6: false,
-            drop_after: None,
-            abort_after: None,
-        }
+        Self { upload: 0, download: 0, window: 65_535, v6: false, drop_after: None, abort_after: None }
     }
 }
 
@@ -152,7 +145,8 @@ impl Client {
         config.random_seed = seed.wrapping_add(number as u64);
         let mut device = OneWay { input: None, output: Vec::new() };
         let mut interface = Interface::new(config, &mut device, micros(now));
-        let address: std::net::IpAddr = if plan.v6 { "2001:db8:1::7" } else { "198.51.100.7" }.parse().unwrap();
+        let address: std::net::IpAddr =
+            if plan.v6 { "2001:db8:1::7" } else { "198.51.100.7" }.parse().unwrap();
         interface.update_ip_addrs(|list| list.push(IpCidr::new(IpAddress::from(address), 24)).unwrap());
         interface.set_any_ip(false);
         let gateway = "198.51.100.1".parse().unwrap();
@@ -204,9 +198,9 @@ impl Client {
                 self.interface.poll_ingress_single(micros(now), &mut device, &mut self.sockets);
                 progress = true;
             }
-            while self.interface.poll_egress(micros(now), &mut device, &mut self.sockets)
-                != PollResult::None
-            {}
+            while self.interface.poll_egress(micros(now), &mut device, &mut self.sockets) != PollResult::None
+            {
+            }
             progress |= !device.output.is_empty();
             out.append(&mut device.output);
             if !progress {

@@ -59,7 +59,6 @@ pub(super) struct Heard {
     pub(super) window: u16,
     pub(super) payload: Vec<u8>,
     pub(super) packet: Vec<u8>,
-    pub(super) offload: Offload,
 }
 
 pub(super) fn heard(frame: &Frame) -> Heard {
@@ -75,7 +74,6 @@ pub(super) fn heard(frame: &Frame) -> Heard {
         window: segment.window,
         payload,
         packet: frame.packet().to_vec(),
-        offload: frame.offload,
     }
 }
 
@@ -95,6 +93,12 @@ impl Bench {
         let mut frame = Frame::copy_of(packet, Offload::default());
         let verdict = self.stack.handle_frame(self.now, &mut frame, Arrival::Queue);
         (verdict, matches!(verdict, Verdict::Answer(_)).then(|| heard(&frame)))
+    }
+
+    /// Gives the stack a packet that it must not drop.
+    pub(super) fn feed(&mut self, packet: &[u8]) {
+        let (verdict, _) = self.give(packet);
+        assert!(!matches!(verdict, Verdict::Drop(_)), "{verdict:?}");
     }
 
     /// What the stack has to say.
@@ -136,14 +140,7 @@ impl Hand {
             Family::V4 => vip(),
             Family::V6 => endpoint("[2001:db8::1]:80"),
         };
-        Self {
-            client,
-            vip,
-            next: Sequence(u32::MAX - 5),
-            expected: Sequence(0),
-            window: 60_000,
-            mss: 1460,
-        }
+        Self { client, vip, next: Sequence(u32::MAX - 5), expected: Sequence(0), window: 60_000, mss: 1460 }
     }
 
     /// A segment with these flags at a sequence number.
@@ -156,10 +153,7 @@ impl Hand {
         };
         let mut tcp = ip.tcp(self.client.port, self.vip.port, sequence.0, self.window);
         if flags & SYN != 0 {
-            tcp = tcp
-                .syn()
-                .options(&[etherparse::TcpOptionElement::MaximumSegmentSize(self.mss)])
-                .unwrap();
+            tcp = tcp.syn().options(&[etherparse::TcpOptionElement::MaximumSegmentSize(self.mss)]).unwrap();
         }
         if flags & RST != 0 {
             tcp = tcp.rst();

@@ -45,19 +45,29 @@ fn a_stream_that_is_dropped_resets_its_client() {
 
 #[test]
 fn a_client_that_resets_is_an_error_for_its_stream() {
-    let plan =
-        Plan { upload: 100_000, download: 100_000, abort_after: Some(20_000), ..Plan::default() };
+    let plan = Plan { upload: 100_000, download: 100_000, abort_after: Some(20_000), ..Plan::default() };
     let (outcomes, stack) = run(StackSettings::on(PLAIN), Listener::default(), &[plan], Faults::default(), 1);
     assert_eq!(outcomes[0].server, Some(Err(ErrorKind::ConnectionReset)));
     assert_eq!(stack.counts().reset, 1);
 }
 
 fn plans() -> impl Strategy<Value = Vec<Plan>> {
-    let plan = (0usize..60_000, 0usize..60_000, prop_oneof![Just(200), Just(3000), Just(60_000)], any::<bool>())
-        .prop_map(|(upload, download, window, v6)| Plan { upload, download, window, v6, ..Plan::default() });
+    let plan =
+        (0usize..60_000, 0usize..60_000, prop_oneof![Just(200), Just(3000), Just(60_000)], any::<bool>())
+            .prop_map(|(upload, download, window, v6)| Plan {
+                upload,
+                download,
+                window,
+                v6,
+                ..Plan::default()
+            });
     let abort = prop::option::weighted(0.15, 0usize..50_000);
     let drop = prop::option::weighted(0.15, 0usize..50_000);
-    let plan = (plan, abort, drop).prop_map(|(plan, abort_after, drop_after)| Plan { abort_after, drop_after, ..plan });
+    let plan = (plan, abort, drop).prop_map(|(plan, abort_after, drop_after)| Plan {
+        abort_after,
+        drop_after,
+        ..plan
+    });
     prop::collection::vec(plan, 1..4)
 }
 
