@@ -205,7 +205,7 @@ impl Stack {
         let half_open = *half_open;
         self.timers.set(half_open.timer, now + HalfOpen::patience(half_open.resends));
         let syn_ack =
-            self.syn_ack(&half_open.tuple, half_open.ours, half_open.theirs, half_open.offer, &listener);
+            self.syn_ack(&half_open.tuple, half_open.ours, half_open.theirs, half_open.offer, listener);
         self.replies.push(super::engine::Reply::new(|space| syn_ack.write(space)));
     }
 

@@ -227,7 +227,7 @@ impl Engine {
         mut seat: Seat,
         opening: &Opening,
         device: DeviceTraits,
-        listener: &Listener,
+        listener: Listener,
         timeouts: &Timeouts,
         seed: u64,
         now: Instant,
@@ -361,12 +361,12 @@ pub(super) const fn headers(family: Family) -> u16 {
 }
 
 /// The window that a SYN-ACK announces, which is not scaled (RFC 7323 §2.2).
-pub(super) fn announced_window(listener: &Listener) -> u16 {
+pub(super) fn announced_window(listener: Listener) -> u16 {
     u16::try_from(listener.rings.receive.bytes()).unwrap_or(u16::MAX)
 }
 
 /// How far smoltcp shifts windows with a receive ring of this size.
-pub(super) fn window_shift(listener: &Listener) -> u8 {
+pub(super) fn window_shift(listener: Listener) -> u8 {
     let bits = usize::BITS - listener.rings.receive.bytes().leading_zeros();
     u8::try_from(bits.saturating_sub(16)).unwrap_or(14)
 }

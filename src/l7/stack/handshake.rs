@@ -162,7 +162,7 @@ mod tests {
             for scale in [None, Some(0), Some(3), Some(7), Some(14)] {
                 let offer = Offer { mss, scale, sack: true };
                 let (cookie, told) = numbers.cookie(now, &tuple(4000), Sequence(5), offer);
-                let later = now + Duration::from_secs(60);
+                let later = now + Duration::from_mins(1);
                 let back = numbers.open_cookie(later, &tuple(4000), Sequence(5), cookie).unwrap();
                 assert_eq!(back, told, "{offer:?}");
                 assert!(back.mss <= mss && back.scale <= scale, "{offer:?} became {back:?}");

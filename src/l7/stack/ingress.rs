@@ -49,10 +49,10 @@ impl Stack {
             return Verdict::Drop(Reason::BadChecksum);
         }
         match self.table.get(&segment.tuple) {
-            Some(&Entry::Flow(key)) => self.to_flow(now, frame, &view, &segment, key, Reason::KnownFlow),
-            Some(&Entry::HalfOpen(key)) => self.to_half_open(now, frame, &view, &segment, key),
-            Some(&Entry::Tombstone(key)) => self.to_tombstone(now, frame, &segment, key),
-            None => self.from_stranger(now, frame, &view, &segment, None),
+            Some(&Entry::Flow(key)) => self.deliver(now, frame, &view, &segment, key, Reason::KnownFlow),
+            Some(&Entry::HalfOpen(key)) => self.complete(now, frame, &view, &segment, key),
+            Some(&Entry::Tombstone(key)) => self.bid_farewell(now, frame, &segment, key),
+            None => self.meet(now, frame, &view, &segment, None),
         }
     }
 
@@ -63,7 +63,7 @@ impl Stack {
         (owner != self.share.worker && arrival == Arrival::Queue).then_some(Verdict::HandOver(owner))
     }
 
-    fn from_stranger(
+    fn meet(
         &mut self,
         now: Instant,
         frame: &mut Frame,
@@ -86,7 +86,7 @@ impl Stack {
             return Verdict::Drop(Reason::NoFlow);
         }
         if flags.syn && !flags.ack && !flags.fin {
-            return self.first(now, frame, segment, &listener, not_before);
+            return self.first(now, frame, segment, listener, not_before);
         }
         if flags.ack
             && !flags.syn
@@ -97,7 +97,7 @@ impl Stack {
             self.counts.cookies_taken += 1;
             let opening =
                 Opening { tuple: segment.tuple, theirs, ours, offer, window: segment.window, sent_at: None };
-            return self.open(now, frame, view, segment, &opening, &listener);
+            return self.open(now, frame, view, segment, &opening, listener);
         }
         self.refuse(now, frame, segment, Reason::NoFlow)
     }
@@ -108,7 +108,7 @@ impl Stack {
         now: Instant,
         frame: &mut Frame,
         segment: &Segment,
-        listener: &Listener,
+        listener: Listener,
         not_before: Option<Sequence>,
     ) -> Verdict {
         let client = client_of(&segment.tuple);
@@ -152,7 +152,7 @@ impl Stack {
         ours: Sequence,
         theirs: Sequence,
         offer: Offer,
-        listener: &Listener,
+        listener: Listener,
     ) -> Bare {
         let offer = Offer {
             mss: self.settings.device.mtu.saturating_sub(headers(tuple.source.address.family())).max(MIN_MSS),
@@ -168,7 +168,7 @@ impl Stack {
         }
     }
 
-    fn to_half_open(
+    fn complete(
         &mut self,
         now: Instant,
         frame: &mut Frame,
@@ -197,13 +197,13 @@ impl Stack {
             if segment.sequence != half_open.theirs {
                 // The client has begun anew, and knows nothing of the first attempt.
                 self.forget_half_open(key);
-                return self.from_stranger(now, frame, view, segment, Some(half_open.ours));
+                return self.meet(now, frame, view, segment, Some(half_open.ours));
             }
             if let Some(record) = self.half_open.get_mut(key) {
                 // Its round trip cannot be told any more (Karn, RFC 6298 §3).
                 record.resends = record.resends.max(1);
             }
-            self.syn_ack(&half_open.tuple, half_open.ours, half_open.theirs, half_open.offer, &listener)
+            self.syn_ack(&half_open.tuple, half_open.ours, half_open.theirs, half_open.offer, listener)
                 .replace(frame);
             return Verdict::Answer(Reason::Handshake);
         }
@@ -213,7 +213,7 @@ impl Stack {
         if segment.acknowledgement != half_open.ours.plus(1) {
             return self.refuse(now, frame, segment, Reason::NoFlow);
         }
-        if segment.sequence.since(in_order) >= u32::from(announced_window(&listener)) {
+        if segment.sequence.since(in_order) >= u32::from(announced_window(listener)) {
             return Verdict::Drop(Reason::OutOfWindow);
         }
         self.forget_half_open(key);
@@ -225,7 +225,7 @@ impl Stack {
             window: segment.window,
             sent_at: (half_open.resends == 0).then_some(half_open.sent_at),
         };
-        self.open(now, frame, view, segment, &opening, &listener)
+        self.open(now, frame, view, segment, &opening, listener)
     }
 
     pub(super) fn forget_half_open(&mut self, key: Key) {
@@ -244,7 +244,7 @@ impl Stack {
         view: &View,
         segment: &Segment,
         opening: &Opening,
-        listener: &Listener,
+        listener: Listener,
     ) -> Verdict {
         let client = client_of(&opening.tuple);
         let (limits, timeouts) = (self.settings.limits, self.settings.timeouts);
@@ -292,10 +292,10 @@ impl Stack {
                 stream: FlowStream::new(Rc::clone(flow)),
             });
         }
-        self.to_flow(now, frame, view, segment, key, Reason::NewFlow)
+        self.deliver(now, frame, view, segment, key, Reason::NewFlow)
     }
 
-    fn to_flow(
+    fn deliver(
         &mut self,
         now: Instant,
         frame: &mut Frame,
@@ -352,7 +352,7 @@ impl Stack {
         Verdict::Deliver(reason)
     }
 
-    fn to_tombstone(&mut self, now: Instant, frame: &mut Frame, segment: &Segment, key: Key) -> Verdict {
+    fn bid_farewell(&mut self, now: Instant, frame: &mut Frame, segment: &Segment, key: Key) -> Verdict {
         let Some(stone) = self.tombstones.get_mut(key) else { return Verdict::Drop(Reason::NoFlow) };
         let late = stone.take(now, segment);
         let acknowledgement = Bare {
@@ -381,7 +381,7 @@ impl Stack {
             Late::Anew(least) => {
                 self.forget_tombstone(key);
                 match View::of(frame.packet()) {
-                    Ok(view) => self.from_stranger(now, frame, &view, segment, Some(least)),
+                    Ok(view) => self.meet(now, frame, &view, segment, Some(least)),
                     Err(_) => Verdict::Drop(Reason::Malformed),
                 }
             }

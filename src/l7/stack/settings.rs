@@ -163,11 +163,11 @@ impl Default for Timeouts {
         Self {
             keep_alive: Duration::from_secs(45),
             dead: Duration::from_secs(100),
-            idle: Duration::from_secs(600),
-            orphan: Duration::from_secs(60),
-            fin_wait_2: Duration::from_secs(60),
+            idle: Duration::from_mins(10),
+            orphan: Duration::from_mins(1),
+            fin_wait_2: Duration::from_mins(1),
             linger: Duration::from_secs(5),
-            time_wait: Duration::from_secs(60),
+            time_wait: Duration::from_mins(1),
         }
     }
 }

@@ -23,13 +23,13 @@ pub(super) struct Timers<O> {
     /// A binary heap: none is later than its children, at `2i + 1` and `2i + 2`.
     heap: Vec<Armed>,
     /// By timer: its place in the heap, and whose it is. Places of removed timers are stale.
-    timers: Vec<(usize, O)>,
+    owners: Vec<(usize, O)>,
     free: Vec<TimerId>,
 }
 
 impl<O: Copy> Timers<O> {
     pub(super) const fn new() -> Self {
-        Self { heap: Vec::new(), timers: Vec::new(), free: Vec::new() }
+        Self { heap: Vec::new(), owners: Vec::new(), free: Vec::new() }
     }
 
     /// Adds a timer.
@@ -38,11 +38,11 @@ impl<O: Copy> Timers<O> {
         let timer = if let Some(timer) = self.free.pop() {
             timer
         } else {
-            let number = u32::try_from(self.timers.len()).expect("a stack is bounded far below 2^32 timers");
-            self.timers.push((place, owner));
+            let number = u32::try_from(self.owners.len()).expect("a stack is bounded far below 2^32 timers");
+            self.owners.push((place, owner));
             TimerId(number)
         };
-        self.timers[timer.0 as usize] = (place, owner);
+        self.owners[timer.0 as usize] = (place, owner);
         self.heap.push(Armed { at, timer });
         self.rise(place);
         timer
@@ -70,7 +70,7 @@ impl<O: Copy> Timers<O> {
         let place = self.place(timer);
         self.heap.swap_remove(place);
         if let Some(moved) = self.heap.get(place).copied() {
-            self.timers[moved.timer.0 as usize].0 = place;
+            self.owners[moved.timer.0 as usize].0 = place;
             self.rise(place);
             self.sink(place);
         }
@@ -90,17 +90,17 @@ impl<O: Copy> Timers<O> {
     /// Whose timer is due, if any is. It stays armed: the owner sets or removes it.
     pub(super) fn due(&self, now: Instant) -> Option<(TimerId, O)> {
         let first = self.heap.first().filter(|armed| armed.at <= now)?;
-        Some((first.timer, self.timers[first.timer.0 as usize].1))
+        Some((first.timer, self.owners[first.timer.0 as usize].1))
     }
 
     fn place(&self, timer: TimerId) -> usize {
-        self.timers[timer.0 as usize].0
+        self.owners[timer.0 as usize].0
     }
 
     fn swap(&mut self, a: usize, b: usize) {
         self.heap.swap(a, b);
-        self.timers[self.heap[a].timer.0 as usize].0 = a;
-        self.timers[self.heap[b].timer.0 as usize].0 = b;
+        self.owners[self.heap[a].timer.0 as usize].0 = a;
+        self.owners[self.heap[b].timer.0 as usize].0 = b;
     }
 
     fn rise(&mut self, mut place: usize) {

@@ -81,8 +81,8 @@ proptest! {
                 Step::Segment { flags, sequence, acknowledgement, window, length } => {
                     hand.window = window;
                     let right = hand.expected;
-                    hand.expected = Sequence(right.0.wrapping_add(acknowledgement as u32));
-                    let number = Sequence(hand.next.0.wrapping_add(sequence as u32));
+                    hand.expected = Sequence(right.0.wrapping_add(acknowledgement.cast_unsigned()));
+                    let number = Sequence(hand.next.0.wrapping_add(sequence.cast_unsigned()));
                     let mut packet = hand.at_number(flags, number, &buffer[..length]);
                     packet[33] = flags;
                     let mut frame = Frame::copy_of(&packet, Offload {

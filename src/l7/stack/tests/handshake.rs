@@ -27,7 +27,7 @@ fn a_handshake_is_reminded_thrice_and_given_up() {
     let mut bench = Bench::new(StackSettings::on(PLAIN));
     let mut hand = Hand::at("198.51.100.1:4000");
     let first = bench.give(&hand.say(SYN, &[])).1.unwrap();
-    let reminders = bench.pass(Duration::from_secs(60));
+    let reminders = bench.pass(Duration::from_mins(1));
     assert_eq!(reminders.len(), 3);
     assert!(reminders.iter().all(|one| one.packet == first.packet));
     assert_nothing_leaks(&bench.stack);
@@ -62,7 +62,7 @@ fn a_flood_of_syns_is_bounded_and_cookies_still_open() {
     guess.expected = Sequence(12345);
     assert_eq!(bench.give(&guess.say(ACK, &[])).0, Verdict::Answer(Reason::NoFlow));
     drop(bench.stack.accept());
-    bench.pass(Duration::from_secs(60));
+    bench.pass(Duration::from_mins(1));
     assert_nothing_leaks(&bench.stack);
 }
 
@@ -160,11 +160,11 @@ fn each_flow_has_one_owner_and_others_hand_it_over() {
             let mut frame = Frame::copy_of(&packet, Offload::default());
             stack.handle_frame(Instant::START, &mut frame, Arrival::Queue)
         });
-        let owner = verdicts.iter().position(|verdict| matches!(verdict, Verdict::Answer(_))).unwrap();
-        owned[owner] += 1;
+        let answering = verdicts.iter().position(|verdict| matches!(verdict, Verdict::Answer(_))).unwrap();
+        owned[answering] += 1;
         for (worker, verdict) in verdicts.into_iter().enumerate() {
-            if worker != owner {
-                assert_eq!(verdict, Verdict::HandOver(WorkerId(u8::try_from(owner).unwrap())));
+            if worker != answering {
+                assert_eq!(verdict, Verdict::HandOver(WorkerId(u8::try_from(answering).unwrap())));
             }
         }
     }

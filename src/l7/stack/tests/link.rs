@@ -128,6 +128,51 @@ enum To {
     Client(usize),
 }
 
+/// When it lands, in which order among those that do then, where, and the packet.
+type Flying = (Instant, u64, To, Vec<u8>);
+
+/// Packets on their way, and what becomes of them there.
+struct Air {
+    chance: StdRng,
+    faults: Faults,
+    order: u64,
+    packets: BinaryHeap<Reverse<Flying>>,
+}
+
+impl Air {
+    fn hits(&mut self, thousandths: u32) -> bool {
+        self.chance.random_range(0..1000) < thousandths
+    }
+
+    fn launch(&mut self, now: Instant, to: To, mut packet: Vec<u8>) {
+        if self.hits(self.faults.lost) {
+            return;
+        }
+        let copies = 1 + u32::from(self.hits(self.faults.doubled));
+        let late = self.hits(self.faults.late);
+        if self.hits(self.faults.damaged) {
+            let at = self.chance.random_range(0..packet.len());
+            packet[at] ^= 1 << self.chance.random_range(0..8);
+        }
+        for _ in 0..copies {
+            let delay = 1000 + if late { self.chance.random_range(0..20_000) } else { 0 };
+            self.order += 1;
+            self.packets.push(Reverse((now + Duration::from_micros(delay), self.order, to, packet.clone())));
+        }
+    }
+
+    /// The next packet that arrives by now.
+    fn land(&mut self, now: Instant) -> Option<(To, Vec<u8>)> {
+        self.next().filter(|at| *at <= now)?;
+        let Reverse((.., to, packet)) = self.packets.pop()?;
+        Some((to, packet))
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.packets.peek().map(|Reverse((at, ..))| *at)
+    }
+}
+
 struct Client {
     number: usize,
     plan: Plan,
@@ -263,7 +308,7 @@ impl smoltcp::phy::TxToken for Out<'_> {
 }
 
 fn micros(now: Instant) -> smoltcp::time::Instant {
-    smoltcp::time::Instant::from_micros((now.as_nanos() / 1000) as i64)
+    smoltcp::time::Instant::from_micros((now.as_nanos() / 1000).cast_signed())
 }
 
 /// What one server's task does, and how many bytes it read.
@@ -318,7 +363,8 @@ async fn world(
     faults: Faults,
     seed: u64,
 ) -> (Vec<Outcome>, Stack) {
-    let mut chance = StdRng::seed_from_u64(seed);
+    let chance = StdRng::seed_from_u64(seed);
+    let mut air = Air { chance, faults, order: 0, packets: BinaryHeap::new() };
     let mut stack = stack(settings);
     for vip in ["203.0.113.1:80", "[2001:db8::1]:80"] {
         stack.listen(endpoint(vip), listener);
@@ -329,45 +375,23 @@ async fn world(
         plans.iter().enumerate().map(|(number, plan)| Client::new(number, *plan, seed, now)).collect();
     let results: Rc<RefCell<BTreeMap<usize, Result<usize, io::ErrorKind>>>> = Rc::default();
     let mut running = 0usize;
-    let mut air: BinaryHeap<Reverse<(Instant, u64, To, Vec<u8>)>> = BinaryHeap::new();
-    let mut order = 0u64;
-    let mut launch = |air: &mut BinaryHeap<_>, now: Instant, to: To, mut packet: Vec<u8>| {
-        let mut hit = |thousandths: u32| chance.random_range(0..1000) < thousandths;
-        if hit(faults.lost) {
-            return;
-        }
-        let copies = 1 + u32::from(hit(faults.doubled));
-        let late = hit(faults.late);
-        if hit(faults.damaged) {
-            let at = chance.random_range(0..packet.len());
-            packet[at] ^= 1 << chance.random_range(0..8);
-        }
-        for _ in 0..copies {
-            let delay = 1000 + if late { chance.random_range(0..20_000) } else { 0 };
-            order += 1;
-            air.push(Reverse((now + Duration::from_micros(delay), order, to, packet.clone())));
-        }
-    };
-    let limit = start + Duration::from_secs(3600);
+    let limit = start + Duration::from_hours(1);
     loop {
         let mut arrived: Vec<Vec<Vec<u8>>> = clients.iter().map(|_| Vec::new()).collect();
-        while let Some(Reverse((at, ..))) = air.peek()
-            && *at <= now
-        {
-            match air.pop().unwrap().0 {
-                (.., To::Client(number), packet) => arrived[number].push(packet),
-                (.., To::Stack, packet) => {
+        while let Some((to, packet)) = air.land(now) {
+            match to {
+                To::Client(number) => arrived[number].push(packet),
+                To::Stack => {
                     let mut frame = Frame::copy_of(&packet, Offload::default());
                     if let Verdict::Answer(_) = stack.handle_frame(now, &mut frame, Arrival::Queue) {
-                        let to = addressee(frame.packet());
-                        launch(&mut air, now, to, frame.packet().to_vec());
+                        air.launch(now, addressee(frame.packet()), frame.packet().to_vec());
                     }
                 }
             }
         }
         for (client, arrived) in clients.iter_mut().zip(&mut arrived) {
             for packet in client.act(now, arrived) {
-                launch(&mut air, now, To::Stack, packet);
+                air.launch(now, To::Stack, packet);
             }
         }
         while let Some(accepted) = stack.accept() {
@@ -385,21 +409,18 @@ async fn world(
         stack.handle_timeout(now);
         stack.poll_egress(now, &mut |frame| {
             for packet in cut(frame) {
-                launch(&mut air, now, addressee(&packet), packet);
+                air.launch(now, addressee(&packet), packet);
             }
         });
-        if clients.iter().all(Client::done) && results.borrow().len() == running && air.is_empty() {
+        if clients.iter().all(Client::done) && results.borrow().len() == running && air.packets.is_empty() {
             break;
         }
         let timers = clients.iter_mut().filter_map(|client| {
             let at = client.interface.poll_at(micros(now), &client.sockets)?;
-            Some(Instant::from_nanos(at.total_micros() as u64 * 1000))
+            Some(Instant::from_nanos(at.total_micros().cast_unsigned() * 1000))
         });
-        let next = timers
-            .chain(air.peek().map(|Reverse((at, ..))| *at))
-            .chain(stack.poll_timeout())
-            .min()
-            .expect("something is still to come");
+        let next =
+            timers.chain(air.next()).chain(stack.poll_timeout()).min().expect("something is still to come");
         now = now.max(next).max(now + Duration::from_micros(1));
         assert!(now < limit, "hangs: {:?}, {:?}", stack.occupancy(), results.borrow());
     }

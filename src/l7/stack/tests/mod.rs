@@ -1,5 +1,7 @@
 //! Tests of the stack: by hand-made segments, and by a whole TCP on the other end of a bad link.
 
+#![expect(clippy::cast_possible_truncation, reason = "lengths of packets that the tests made")]
+
 mod closing;
 mod garbage;
 mod handshake;

@@ -19,7 +19,7 @@ fn bench(device: DeviceTraits, congestion: Congestion) -> Bench {
 
 /// What leaves when 100 KB are written, with the real segment sizes beside it.
 fn bulk(bench: &mut Bench, stream: &mut FlowStream) -> Vec<Frame> {
-    stream.write_all(&[9; 100_000]).now_or_never().unwrap().unwrap();
+    stream.write_all(&vec![9; 100_000]).now_or_never().unwrap().unwrap();
     let mut frames = Vec::new();
     bench.stack.poll_egress(bench.now, &mut |frame| frames.push(frame.clone()));
     frames
@@ -77,7 +77,7 @@ fn large_segments_come_in_whole() {
     let mut stream = hand.connect(&mut bench);
     let mut buffer = vec![0; 100_000];
     for round in 0..10u8 {
-        let packet = hand.say(ACK, &[round; 60_000]);
+        let packet = hand.say(ACK, &vec![round; 60_000]);
         // The field holds the sum of the pseudo-header only; whoever sent it vouches for the rest.
         let mut frame = Frame::copy_of(&packet, Offload::default());
         frame.packet_mut()[36..38].fill(0);

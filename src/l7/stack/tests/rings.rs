@@ -68,7 +68,7 @@ fn a_reader_that_stops_closes_the_window_and_opens_it_again() {
     let mut crumb = [0; 100];
     stream.read_exact(&mut crumb).now_or_never().unwrap().unwrap();
     assert!(bench.drain().is_empty(), "a crumb opens no window");
-    let mut more = [0; 40_000];
+    let mut more = vec![0; 40_000];
     stream.read_exact(&mut more).now_or_never().unwrap().unwrap();
     assert!(bench.drain().last().unwrap().window > 30_000);
 }
@@ -84,7 +84,7 @@ fn a_writer_waits_for_the_client_and_is_woken() {
     let mut hand = Hand::at("198.51.100.1:4000");
     let mut stream = hand.connect(&mut bench);
     let mut all = Box::pin(async move {
-        stream.write_all(&[1; 50_000]).await.unwrap();
+        stream.write_all(&vec![1; 50_000]).await.unwrap();
         stream.shutdown().await.unwrap();
         stream
     });

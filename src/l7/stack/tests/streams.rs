@@ -64,8 +64,8 @@ fn plans() -> impl Strategy<Value = Vec<Plan>> {
     let abort = prop::option::weighted(0.15, 0usize..50_000);
     let drop = prop::option::weighted(0.15, 0usize..50_000);
     let plan = (plan, abort, drop).prop_map(|(plan, abort_after, drop_after)| Plan {
-        abort_after,
         drop_after,
+        abort_after,
         ..plan
     });
     prop::collection::vec(plan, 1..4)
