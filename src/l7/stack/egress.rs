@@ -66,7 +66,14 @@ impl Stack {
             *sent += 1;
             sink(frame);
         };
-        engine.transmit(now, self.settings.limits.turn_bytes, &mut state.wire, &mut self.frame, counted)
+        engine.transmit(
+            &mut self.interfaces,
+            now,
+            self.settings.limits.turn_bytes,
+            &mut state.wire,
+            &mut self.frame,
+            counted,
+        )
     }
 
     /// Puts a flow where it belongs now that it has said all: back to wait, among the
@@ -87,7 +94,7 @@ impl Stack {
                 } else {
                     // The bytes wait for their reader, and nothing else will happen.
                     state.deadline = now + self.settings.timeouts.idle;
-                    self.timers.set(state.timer, state.deadline);
+                    state.arm(&mut self.timers, state.deadline);
                 }
             }
             TcpState::TimeWait if drained => self.bury(now, key, flow, state, Phase::TimeWait),
@@ -97,10 +104,12 @@ impl Stack {
             }
             _ => {
                 let idle = state.active_at + self.settings.timeouts.idle;
-                state.deadline =
-                    [engine.deadline(now), state.orphan_until].into_iter().flatten().fold(idle, Instant::min);
-                if state.deadline < self.timers.at(state.timer) {
-                    self.timers.set(state.timer, state.deadline);
+                state.deadline = [engine.deadline(&mut self.interfaces, now), state.orphan_until]
+                    .into_iter()
+                    .flatten()
+                    .fold(idle, Instant::min);
+                if state.deadline < state.armed_at {
+                    state.arm(&mut self.timers, state.deadline);
                 }
             }
         }
@@ -172,7 +181,7 @@ impl Stack {
                     let mut state = flow.state.borrow_mut();
                     let state = &mut *state;
                     if state.deadline > now {
-                        self.timers.set(timer, state.deadline);
+                        state.arm(&mut self.timers, state.deadline);
                         continue;
                     }
                     let idle = now >= state.active_at + self.settings.timeouts.idle;
@@ -183,7 +192,7 @@ impl Stack {
                         state.end.get_or_insert(End::TimedOut);
                         engine.socket().abort();
                     }
-                    self.timers.set(timer, now + MEANWHILE);
+                    state.arm(&mut self.timers, now + MEANWHILE);
                     flow.touch();
                 }
                 Owner::HalfOpen(key) => self.remind(now, key),

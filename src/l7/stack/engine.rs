@@ -1,8 +1,11 @@
-//! One connection in smoltcp: an interface and a set with a single socket.
+//! One connection in smoltcp: a set with a single socket.
 //!
 //! smoltcp walks all sockets of a set for each packet, so each connection has a set of its own.
-//! It has an `Interface` of its own as well: that is where smoltcp keeps the largest packet
-//! and its random numbers, and neither is anything that two clients should share.
+//! The `Interface` is an argument of each call, and holds nothing of a connection but the
+//! largest packet; so those with the same largest packet share one. That saves each packet the
+//! cache misses of an interface that nobody else uses. What else it holds is the generator
+//! of initial sequence numbers; clients do not see these (below), so that nothing can be guessed
+//! from them.
 //!
 //! # How a connection begins
 //!
@@ -41,7 +44,7 @@ use crate::packet::{Family, FiveTuple, Frame};
 
 /// The largest packet that smoltcp may build, where the device cuts it. An IPv4 length field
 /// cannot say more.
-const LARGEST: usize = 65_535;
+const LARGEST: u16 = 65_535;
 
 /// What a handshake agreed upon.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +72,7 @@ trait Output {
 /// A device for the length of one call.
 struct Port<'a, O> {
     incoming: Option<&'a [u8]>,
-    mtu: usize,
+    mtu: u16,
     output: O,
 }
 
@@ -98,7 +101,7 @@ impl<O: Output> phy::Device for Port<'_, O> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.mtu;
+        capabilities.max_transmission_unit = usize::from(self.mtu);
         // The stack has verified what comes in, and finishes what goes out.
         capabilities.checksum.ipv4 = Checksum::Tx;
         capabilities.checksum.tcp = Checksum::None;
@@ -202,9 +205,31 @@ impl Output for Nowhere {
     }
 }
 
+/// The interfaces of a stack, one for each largest packet. Nearly always there is one; paths
+/// that take less add some, at most as many as there are sizes.
+pub(super) struct Interfaces {
+    of: Vec<(u16, Interface)>,
+}
+
+impl Interfaces {
+    pub(super) const fn new() -> Self {
+        Self { of: Vec::new() }
+    }
+
+    #[inline]
+    fn get(&mut self, mtu: u16) -> &mut Interface {
+        let at = self.of.iter().position(|(of, _)| *of == mtu).unwrap_or_else(|| {
+            self.of.push((mtu, interface(mtu)));
+            self.of.len() - 1
+        });
+        &mut self.of[at].1
+    }
+}
+
 /// One connection in smoltcp.
 pub(crate) struct Engine {
-    interface: Interface,
+    /// The largest packet that smoltcp may build for it, which names its interface.
+    mtu: u16,
     seat: Seat,
 }
 
@@ -220,16 +245,14 @@ pub(super) enum Said {
 impl Engine {
     /// Leads a socket through a handshake that the client has been through.
     ///
-    /// `seed` is for smoltcp's random numbers, of which it takes its initial sequence number.
-    /// What the client sees of that is only the sum with an offset, but nothing is lost by
-    /// making both unpredictable. Gives the seat back if smoltcp will not have the handshake.
+    /// Gives the seat back if smoltcp will not have the handshake.
     pub(super) fn open(
+        interfaces: &mut Interfaces,
         mut seat: Seat,
         opening: &Opening,
         device: DeviceTraits,
         listener: Listener,
         timeouts: &Timeouts,
-        seed: u64,
         now: Instant,
     ) -> Result<(Self, Wire), Seat> {
         let family = opening.tuple.source.address.family();
@@ -237,11 +260,11 @@ impl Engine {
         let mss = opening.offer.mss.min(device.mtu.saturating_sub(headers)).max(1);
         let (mtu, shown) = match device.offloads {
             Offloads::Segments => {
-                let most = (LARGEST - usize::from(headers)) / usize::from(mss);
+                let most = usize::from((LARGEST - headers) / mss);
                 let segments = most.min(listener.congestion.segments_at_once()).max(1);
                 (LARGEST, usize::from(mss) * segments)
             }
-            Offloads::None => (usize::from(device.mtu), usize::from(mss)),
+            Offloads::None => (device.mtu, usize::from(mss)),
         };
 
         let (client, vip) = (opening.tuple.source, opening.tuple.destination);
@@ -263,28 +286,30 @@ impl Engine {
             return Err(seat);
         }
 
-        let mut engine = Self { interface: interface(mtu, seed, now), seat };
+        let mut engine = Self { mtu, seat };
+        let interface = interfaces.get(mtu);
         let earlier = opening.sent_at.unwrap_or(now);
         let offer = Offer { mss: u16::try_from(shown).unwrap_or(u16::MAX), ..opening.offer };
         let mut port = Port { incoming: None, mtu, output: Nowhere(None) };
-        let lead = |engine: &mut Self, at: Instant, kind: BareKind, window: u16| {
-            let sequence = opening.theirs.plus(u32::from(!matches!(kind, BareKind::Syn(_))));
-            let made_up =
-                Reply::new(|space| Bare { from: client, to: vip, kind, sequence, window }.write(space));
-            let mut port = Port { incoming: Some(made_up.packet()), mtu, output: Nowhere(None) };
-            engine.interface.poll_ingress_single(micros(at), &mut port, &mut engine.seat.sockets);
-        };
+        let lead =
+            |interface: &mut Interface, engine: &mut Self, at: Instant, kind: BareKind, window: u16| {
+                let sequence = opening.theirs.plus(u32::from(!matches!(kind, BareKind::Syn(_))));
+                let made_up =
+                    Reply::new(|space| Bare { from: client, to: vip, kind, sequence, window }.write(space));
+                let mut port = Port { incoming: Some(made_up.packet()), mtu, output: Nowhere(None) };
+                interface.poll_ingress_single(micros(at), &mut port, &mut engine.seat.sockets);
+            };
         // The window of an ACK is shifted; one that is closed would hold the one byte back.
         let window = opening.window.max(1);
-        lead(&mut engine, earlier, BareKind::Syn(offer), opening.window);
-        engine.interface.poll_egress(micros(earlier), &mut port, &mut engine.seat.sockets);
+        lead(interface, &mut engine, earlier, BareKind::Syn(offer), opening.window);
+        interface.poll_egress(micros(earlier), &mut port, &mut engine.seat.sockets);
         let Some(theirs) = port.output.0 else { return Err(engine.seat) };
-        lead(&mut engine, earlier, BareKind::Ack(theirs.plus(1)), window);
+        lead(interface, &mut engine, earlier, BareKind::Ack(theirs.plus(1)), window);
         if engine.socket().send_slice(&[0]) != Ok(1) {
             return Err(engine.seat);
         }
-        engine.interface.poll_egress(micros(earlier), &mut port, &mut engine.seat.sockets);
-        lead(&mut engine, now, BareKind::Ack(theirs.plus(2)), window);
+        interface.poll_egress(micros(earlier), &mut port, &mut engine.seat.sockets);
+        lead(interface, &mut engine, now, BareKind::Ack(theirs.plus(2)), window);
         if engine.socket().state() != tcp::State::Established || engine.socket().send_queue() != 0 {
             return Err(engine.seat);
         }
@@ -304,15 +329,23 @@ impl Engine {
     }
 
     /// Gives smoltcp a packet, whose numbers are smoltcp's already.
-    pub(super) fn receive(&mut self, now: Instant, packet: &[u8], wire: &mut Wire, replies: &mut Vec<Reply>) {
+    pub(super) fn receive(
+        &mut self,
+        interfaces: &mut Interfaces,
+        now: Instant,
+        packet: &[u8],
+        wire: &mut Wire,
+        replies: &mut Vec<Reply>,
+    ) {
         let mut port = Port { incoming: Some(packet), mtu: LARGEST, output: ToReplies { wire, replies } };
         let _: PollIngressSingleResult =
-            self.interface.poll_ingress_single(micros(now), &mut port, &mut self.seat.sockets);
+            interfaces.get(self.mtu).poll_ingress_single(micros(now), &mut port, &mut self.seat.sockets);
     }
 
     /// Lets smoltcp say what it has to say, until it has no more or has used up its turn.
     pub(super) fn transmit(
         &mut self,
+        interfaces: &mut Interfaces,
         now: Instant,
         turn_bytes: usize,
         wire: &mut Wire,
@@ -321,7 +354,8 @@ impl Engine {
     ) -> Said {
         let output = ToDriver { wire, frame, sink, bytes: 0 };
         let mut port = Port { incoming: None, mtu: LARGEST, output };
-        while self.interface.poll_egress(micros(now), &mut port, &mut self.seat.sockets) != PollResult::None {
+        let interface = interfaces.get(self.mtu);
+        while interface.poll_egress(micros(now), &mut port, &mut self.seat.sockets) != PollResult::None {
             if port.output.bytes >= turn_bytes {
                 return Said::Part;
             }
@@ -331,15 +365,15 @@ impl Engine {
 
     /// When smoltcp must be asked next. Only right after it has said all, and then never
     /// in the past, so that no worker can be kept spinning.
-    pub(super) fn deadline(&mut self, now: Instant) -> Option<Instant> {
-        let at = self.interface.poll_at(micros(now), &self.seat.sockets)?;
+    pub(super) fn deadline(&mut self, interfaces: &mut Interfaces, now: Instant) -> Option<Instant> {
+        let at = interfaces.get(self.mtu).poll_at(micros(now), &self.seat.sockets)?;
         let at = Instant::from_nanos(u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000));
         Some(at.max(now + std::time::Duration::from_millis(1)))
     }
 
     /// Makes smoltcp build smaller packets from now on, for a device that does not cut.
-    pub(super) fn shrink(&mut self, mtu: u16, seed: u64, now: Instant) {
-        self.interface = interface(usize::from(mtu), seed, now);
+    pub(super) const fn shrink(&mut self, mtu: u16) {
+        self.mtu = mtu;
     }
 
     #[inline]
@@ -371,11 +405,9 @@ pub(super) fn window_shift(listener: Listener) -> u8 {
     u8::try_from(bits.saturating_sub(16)).unwrap_or(14)
 }
 
-fn interface(mtu: usize, seed: u64, now: Instant) -> Interface {
-    let mut config = Config::new(HardwareAddress::Ip);
-    config.random_seed = seed;
+fn interface(mtu: u16) -> Interface {
     let mut port = Port { incoming: None, mtu, output: Nowhere(None) };
-    let mut interface = Interface::new(config, &mut port, micros(now));
+    let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut port, SmoltcpInstant::ZERO);
     // The table has found the connection by its addresses; smoltcp need not check them.
     interface.set_any_ip(true);
     interface

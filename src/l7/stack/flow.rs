@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 pub(crate) use super::engine::Engine;
 use super::slab::Key;
-use super::timers::TimerId;
+use super::timers::{TimerId, Timers};
 use super::wire::Wire;
 use crate::datapath::Instant;
 use crate::packet::FiveTuple;
@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub(crate) engine: Option<Engine>,
     pub(crate) wire: Wire,
     pub(super) timer: TimerId,
+    /// When the timer fires; kept here so that looking costs no cache miss.
+    pub(super) armed_at: Instant,
     /// When something is due. The timer never fires later, but may fire earlier.
     pub(super) deadline: Instant,
     /// When the last byte went on, in either direction.
@@ -118,6 +120,12 @@ impl Flow {
 }
 
 impl State {
+    /// Sets the timer.
+    pub(super) fn arm<O: Copy>(&mut self, timers: &mut Timers<O>, at: Instant) {
+        timers.set(self.timer, at);
+        self.armed_at = at;
+    }
+
     /// What reading gives when there is nothing left to read.
     pub(crate) fn read_end(&self) -> io::Result<()> {
         match self.end {

@@ -1,7 +1,5 @@
 //! ICMP to a VIP: pings, and errors about what its connections have sent.
 
-use rand::Rng;
-
 use super::engine::headers;
 use super::segment::MIN_MSS;
 use super::sequence::Sequence;
@@ -82,7 +80,7 @@ impl Stack {
         if mss < state.wire.mss {
             state.wire.mss = mss;
             if state.wire.offloads == Offloads::None {
-                engine.shrink(mtu, self.chance.next_u64(), now);
+                engine.shrink(mtu);
             }
         }
         Verdict::Deliver(Reason::IcmpError)

@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use rand::Rng;
-
 use super::engine::{Engine, Opening, announced_window, headers, window_shift};
 use super::flow::{Flow, Holder, State};
 use super::handshake::HalfOpen;
@@ -255,8 +253,8 @@ impl Stack {
             return self.refuse(now, frame, segment, Reason::ClientLimit);
         }
         let seat = self.pool.take(listener.rings);
-        let seed = self.chance.next_u64();
-        let opened = Engine::open(seat, opening, self.settings.device, listener, &timeouts, seed, now);
+        let opened =
+            Engine::open(&mut self.interfaces, seat, opening, self.settings.device, listener, &timeouts, now);
         let (engine, wire) = match opened {
             Ok(opened) => opened,
             Err(seat) => {
@@ -271,6 +269,7 @@ impl Stack {
                 engine: Some(engine),
                 wire,
                 timer: timers.add(deadline, Owner::Flow(key)),
+                armed_at: deadline,
                 deadline,
                 active_at: now,
                 orphan_until: None,
@@ -339,7 +338,7 @@ impl Stack {
         state.wire.inward(frame.packet_mut(), segment);
         let range = present(frame.packet_mut(), view);
         let packet = frame.packet().get(range).unwrap_or_default();
-        engine.receive(now, packet, &mut state.wire, &mut self.replies);
+        engine.receive(&mut self.interfaces, now, packet, &mut state.wire, &mut self.replies);
         let socket = engine.socket();
         if segment.payload > 0 || socket.send_queue() != queued {
             state.active_at = now;

@@ -64,7 +64,7 @@ use foldhash::fast::FixedState;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use self::engine::Reply;
+use self::engine::{Interfaces, Reply};
 use self::flow::{End, Flow, Holder, Shared};
 use self::handshake::{HalfOpen, Numbers};
 use self::limiter::Limiter;
@@ -183,6 +183,7 @@ pub struct Stack {
     timers: Timers<Owner>,
     clients: HashMap<Address, Held, FixedState>,
     pool: Pool,
+    interfaces: Interfaces,
     shared: Rc<Shared>,
     accepted: VecDeque<Accepted>,
     replies: Vec<Reply>,
@@ -194,7 +195,6 @@ pub struct Stack {
     numbers: Numbers,
     /// When a cookie was sent last: without one there is no ACK of one.
     cookie_at: Option<Instant>,
-    chance: StdRng,
     answers: Limiter,
     counts: StackCounts,
 }
@@ -226,6 +226,7 @@ impl Stack {
             timers: Timers::new(),
             clients: HashMap::with_hasher(state()),
             pool: Pool::new(settings.limits.idle_ring_bytes),
+            interfaces: Interfaces::new(),
             shared: Rc::default(),
             accepted: VecDeque::new(),
             replies: Vec::new(),
@@ -234,7 +235,6 @@ impl Stack {
             owners,
             numbers: Numbers::new(secret),
             cookie_at: None,
-            chance,
             answers: Limiter::new(settings.limits.answers_per_second),
             counts: StackCounts::default(),
         }
