@@ -23,7 +23,7 @@ use std::task::{Context, Poll};
 use smoltcp::socket::tcp::RecvError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::stack::flow::{End, Engine, Flow};
+use super::stack::flow::{End, Engine, Flow, Seating};
 use crate::packet::Endpoint;
 
 /// A connection that a client has opened. Lives on the thread of its stack.
@@ -50,10 +50,12 @@ impl FlowStream {
     fn write(&self, context: &Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut state = self.flow.state.borrow_mut();
         let state = &mut *state;
-        let shut = state.shut;
-        let Some(socket) = state.engine.as_mut().map(Engine::socket).filter(|it| !shut && it.may_send())
-        else {
+        if state.shut {
             return Poll::Ready(Err(state.write_end()));
+        }
+        let socket = match self.flow.seated(state).map(Engine::socket) {
+            Some(socket) if socket.may_send() => socket,
+            _ => return Poll::Ready(Err(state.write_end())),
         };
         let mut written = 0;
         for buffer in buffers {
@@ -79,11 +81,17 @@ impl AsyncRead for FlowStream {
     ) -> Poll<io::Result<()>> {
         let mut state = self.flow.state.borrow_mut();
         let state = &mut *state;
-        let Some(engine) = state.engine.as_mut() else { return Poll::Ready(state.read_end()) };
-        let socket = engine.socket();
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        let socket = match &mut state.seating {
+            Seating::Seated(engine) => engine.socket(),
+            Seating::Parked(reader) => {
+                *reader = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            Seating::Over => return Poll::Ready(state.read_end()),
+        };
         let before = buffer.filled().len();
         // What waits is in two parts where the ring wraps.
         let mut last = Ok(0);
@@ -142,16 +150,17 @@ impl AsyncWrite for FlowStream {
     /// Sends FIN behind what was written. Like a kernel's, it does not wait for the client.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.flow.state.borrow_mut();
+        let state = &mut *state;
         if state.shut {
             return Poll::Ready(Ok(()));
         }
         if let Some(end) = state.end.filter(|end| *end != End::Closed) {
             return Poll::Ready(Err(end.error()));
         }
-        state.shut = true;
-        if let Some(engine) = state.engine.as_mut() {
+        if let Some(engine) = self.flow.seated(state) {
             engine.socket().close();
         }
+        state.shut = true;
         self.flow.touch();
         Poll::Ready(Ok(()))
     }

@@ -1,11 +1,12 @@
 //! Frames go out, time passes, and what is over is cleared away.
 
 use std::rc::Rc;
+use std::task::Waker;
 
 use smoltcp::socket::tcp::{RecvError, State as TcpState};
 
-use super::engine::Said;
-use super::flow::{End, Flow, Holder, State};
+use super::engine::{Reply, Said};
+use super::flow::{End, Flow, Holder, Seating, State};
 use super::handshake::{HalfOpen, RESENDS};
 use super::tombstone::{Phase, Tombstone};
 use super::{Entry, Key, Owner, Stack, client_of};
@@ -18,23 +19,28 @@ const TIMERS_AT_ONCE: usize = 1024;
 /// How long a timer waits whose flow is about to say something, which sets it anew.
 const MEANWHILE: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How long smoltcp is sure to stay in TIME-WAIT; it would be 10 seconds.
+const STILL_WAITS: std::time::Duration = std::time::Duration::from_secs(5);
+
 impl Stack {
     /// Gives all frames that are to be sent now to `sink`, one after the other in the same
     /// buffer. A connection whose turn is over before it has said all stays dirty:
     /// [`Stack::poll_timeout`] then gives a time that has passed.
     pub fn poll_egress(&mut self, now: Instant, sink: &mut impl FnMut(&mut Frame)) {
+        self.shared.now.set(now);
         // What answers a packet goes before what is new.
         for reply in self.replies.drain(..) {
-            self.frame.rewrite(|space| {
+            let [frame, _] = &mut self.frames;
+            frame.rewrite(|space| {
                 let packet = reply.packet();
                 if let Some(space) = space.get_mut(..packet.len()) {
                     space.copy_from_slice(packet);
                 }
                 packet.len()
             });
-            self.frame.offload = Offload::default();
+            frame.offload = Offload::default();
             self.counts.frames_sent += 1;
-            sink(&mut self.frame);
+            sink(frame);
         }
         let mut turn = std::mem::take(&mut self.turn);
         self.shared.swap(&mut turn);
@@ -54,7 +60,11 @@ impl Stack {
     fn speak(&mut self, now: Instant, flow: &Flow, sink: &mut impl FnMut(&mut Frame)) -> Said {
         let mut state = flow.state.borrow_mut();
         let state = &mut *state;
-        let Some(engine) = state.engine.as_mut() else { return Said::All };
+        let Some(engine) = state.seating.engine() else { return Said::All };
+        // smoltcp leaves TIME-WAIT by itself, and throws away what was not read then.
+        if state.over_since.is_some_and(|since| now >= since + STILL_WAITS) {
+            return Said::All;
+        }
         if state.holder == Holder::Nobody {
             // Nobody reads any more. What still comes is thrown away, so that it does not keep
             // the client from reading what we have sent, up to our FIN.
@@ -67,11 +77,11 @@ impl Stack {
             sink(frame);
         };
         engine.transmit(
-            &mut self.interfaces,
+            &mut self.shared.interface.borrow_mut(),
             now,
             self.settings.limits.turn_bytes,
             &mut state.wire,
-            &mut self.frame,
+            &mut self.frames,
             counted,
         )
     }
@@ -81,7 +91,18 @@ impl Stack {
     fn settle(&mut self, now: Instant, key: Key, flow: &Flow) {
         let mut state = flow.state.borrow_mut();
         let state = &mut *state;
-        let Some(engine) = state.engine.as_mut() else { return };
+        if state.end.is_some() && state.seating.engine().is_none() {
+            self.unlist(flow, state);
+            return self.release(key, flow, state);
+        }
+        let timeouts = self.settings.timeouts;
+        let alive = state.alive_deadline(&timeouts);
+        if state.is_quiet() && now >= state.active_at + timeouts.park {
+            flow.park(state);
+            return state.due(&mut self.timers, alive.min(state.active_at + timeouts.idle));
+        }
+        let quiet = state.is_quiet();
+        let Some(engine) = state.seating.engine() else { return };
         let socket = engine.socket();
         let gone = state.holder == Holder::Nobody;
         let drained = gone || socket.recv_queue() == 0;
@@ -93,24 +114,27 @@ impl Stack {
                     self.release(key, flow, state);
                 } else {
                     // The bytes wait for their reader, and nothing else will happen.
-                    state.deadline = now + self.settings.timeouts.idle;
-                    state.arm(&mut self.timers, state.deadline);
+                    state.due(&mut self.timers, now + timeouts.idle);
                 }
             }
             TcpState::TimeWait if drained => self.bury(now, key, flow, state, Phase::TimeWait),
+            TcpState::TimeWait => {
+                state.over_since.get_or_insert(now);
+                state.due(&mut self.timers, state.active_at + timeouts.idle);
+            }
             TcpState::FinWait2 if gone => {
                 let lingers_until = now + self.settings.timeouts.linger;
                 self.bury(now, key, flow, state, Phase::FinWait2(lingers_until));
             }
             _ => {
-                let idle = state.active_at + self.settings.timeouts.idle;
-                state.deadline = [engine.deadline(&mut self.interfaces, now), state.orphan_until]
+                let limit = if quiet { timeouts.park } else { timeouts.idle };
+                let due = engine.deadline(&mut self.shared.interface.borrow_mut(), now);
+                let due = state.mend(flow, now, due, &mut self.replies);
+                let deadline = [due, state.orphan_until, Some(state.active_at + limit)]
                     .into_iter()
                     .flatten()
-                    .fold(idle, Instant::min);
-                if state.deadline < state.armed_at {
-                    state.arm(&mut self.timers, state.deadline);
-                }
+                    .fold(alive, Instant::min);
+                state.due(&mut self.timers, deadline);
             }
         }
     }
@@ -151,10 +175,11 @@ impl Stack {
 
     /// Gives a flow's rings back and forgets it. Its stream, if there is one, keeps the end.
     fn release(&mut self, key: Key, flow: &Flow, state: &mut State) {
-        let Some(mut engine) = state.engine.take() else { return };
-        state.received_all = engine.socket().recv(|_| (0, ())) == Err(RecvError::Finished);
+        let seating = std::mem::replace(&mut state.seating, Seating::Over);
+        if self.flows.remove(key).is_none() {
+            return;
+        }
         self.timers.remove(state.timer);
-        self.flows.remove(key);
         self.count_client(client_of(&flow.tuple), |held| held.flows -= 1);
         self.counts.ended += 1;
         match state.end {
@@ -163,17 +188,25 @@ impl Stack {
             Some(End::Aborted) => self.counts.aborted += 1,
             Some(End::Closed) | None => {}
         }
-        // Wakes whoever reads or writes.
-        self.pool.give_back(engine.into_seat());
+        match seating {
+            Seating::Seated(mut engine) => {
+                state.received_all = engine.socket().recv(|_| (0, ())) == Err(RecvError::Finished);
+                // Wakes whoever reads or writes.
+                self.shared.pool.borrow_mut().give_back(engine.into_seat());
+            }
+            Seating::Parked(reader) => reader.into_iter().for_each(Waker::wake),
+            Seating::Over => {}
+        }
     }
 
     /// Does what has fallen due. Follow with [`Stack::poll_egress`].
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.shared.now.set(now);
         for _ in 0..TIMERS_AT_ONCE {
             let Some((timer, owner)) = self.timers.due(now) else { return };
             match owner {
                 Owner::Flow(key) => {
-                    let Some(flow) = self.flows.get(key) else {
+                    let Some(flow) = self.flows.get(key).map(Rc::clone) else {
                         debug_assert!(false, "a flow that is gone has no timer");
                         self.timers.remove(timer);
                         continue;
@@ -184,16 +217,22 @@ impl Stack {
                         state.arm(&mut self.timers, state.deadline);
                         continue;
                     }
-                    let idle = now >= state.active_at + self.settings.timeouts.idle;
-                    let late = state.orphan_until.is_some_and(|until| now >= until);
-                    if (idle || late)
-                        && let Some(engine) = state.engine.as_mut()
-                    {
+                    let timeouts = self.settings.timeouts;
+                    if state.is_lost(now, &timeouts) {
                         state.end.get_or_insert(End::TimedOut);
-                        engine.socket().abort();
+                        if let Some(engine) = flow.seated(state) {
+                            engine.socket().abort();
+                        }
+                    } else if state.end.is_none() {
+                        state.probe(&flow, now, &timeouts, &mut self.replies);
                     }
-                    state.arm(&mut self.timers, now + MEANWHILE);
-                    flow.touch();
+                    if state.seating.engine().is_some() {
+                        state.arm(&mut self.timers, now + MEANWHILE);
+                        flow.touch();
+                    } else {
+                        state.deadline = state.alive_deadline(&timeouts).min(state.active_at + timeouts.idle);
+                        state.arm(&mut self.timers, state.deadline);
+                    }
                 }
                 Owner::HalfOpen(key) => self.remind(now, key),
                 Owner::Tombstone(key) => self.forget_tombstone(key),
@@ -215,7 +254,7 @@ impl Stack {
         self.timers.set(half_open.timer, now + HalfOpen::patience(half_open.resends));
         let syn_ack =
             self.syn_ack(&half_open.tuple, half_open.ours, half_open.theirs, half_open.offer, listener);
-        self.replies.push(super::engine::Reply::new(|space| syn_ack.write(space)));
+        self.replies.push(Reply::new(|space| syn_ack.write(space)));
     }
 
     /// When [`Stack::handle_timeout`] and [`Stack::poll_egress`] must be called next, if ever.

@@ -1,13 +1,12 @@
 //! One connection in smoltcp: a set with a single socket.
 //!
 //! smoltcp walks all sockets of a set for each packet, so each connection has a set of its own.
-//! The `Interface` is an argument of each call, and holds nothing of a connection but the
-//! largest packet; so those with the same largest packet share one. That saves each packet the
-//! cache misses of an interface that nobody else uses. What else it holds is the generator
-//! of initial sequence numbers; clients do not see these (below), so that nothing can be guessed
-//! from them.
+//! The `Interface` is an argument of each call, and holds nothing of a connection; so all share
+//! one. That saves each packet the cache misses of an interface that nobody else uses.
+//! What it holds is the generator of initial sequence numbers; clients do not see these
+//! (below), so that nothing can be guessed from them.
 //!
-//! # How a connection begins
+//! # How a socket is led to where its connection is
 //!
 //! The stack answers SYNs itself, so that a handshake costs no socket and no rings. Once the
 //! client has shown by its ACK that it is where it says, the socket is led through the same
@@ -21,12 +20,18 @@
 //!   ACK of that byte                   ──▶       now
 //! ```
 //!
+//! Nothing of this is about the beginning of a connection: the numbers may be those of any moment
+//! at which nothing is under way. So a connection that has been idle is given a socket again
+//! in the same manner (see `parking`).
+//!
 //! The one byte lies before the stream; the offset between smoltcp's numbers and ours hides it.
 //! It does three things that smoltcp's interface does not offer: its segment makes smoltcp note
 //! the *scaled* window, where it would take the SYN-ACK's unscaled one for scaled, and accept
 //! more than the ring holds, which ends in a panic; its acknowledgement makes the round trip
 //! of the handshake the first sample; and it lifts the congestion window from smoltcp's
 //! 2 KB to one of its segments, which are ten of ours (RFC 6928).
+
+use std::time::Duration;
 
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult};
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -36,31 +41,40 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpListenEndpoint};
 
 use super::pool::Seat;
 use super::segment::{BARE_ROOM, Bare, BareKind, Offer};
+use super::segmentation::cut;
 use super::sequence::Sequence;
-use super::settings::{Congestion, DeviceTraits, Listener, Offloads, Timeouts};
+use super::settings::{Congestion, Listener, Offloads};
 use super::wire::Wire;
 use crate::datapath::Instant;
 use crate::packet::{Family, FiveTuple, Frame};
 
-/// The largest packet that smoltcp may build, where the device cuts it. An IPv4 length field
-/// cannot say more.
+/// The largest packet that smoltcp may build, before it is cut. An IPv4 length field cannot say
+/// more.
 const LARGEST: u16 = 65_535;
 
-/// What a handshake agreed upon.
+/// What smoltcp must be told of a connection that it has not seen from the beginning.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Opening {
     /// From the client to the VIP.
     pub(super) tuple: FiveTuple,
-    /// The client's initial sequence number.
+    /// The number before the next one of the client's: its initial one, right after a handshake.
     pub(super) theirs: Sequence,
-    /// Ours, as the client knows it.
+    /// The number before the next one of ours, as the client knows it.
     pub(super) ours: Sequence,
     /// What the client offered.
     pub(super) offer: Offer,
-    /// The window field of the client's ACK.
+    /// The window field of the client's last segment.
     pub(super) window: u16,
-    /// When our SYN-ACK left, if it left once only; else the round trip is not known.
-    pub(super) sent_at: Option<Instant>,
+    /// A round trip, as far as it is known.
+    pub(super) round_trip: Duration,
+}
+
+/// How smoltcp is to send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// The payload that one segment on the path may have.
+    pub(super) mss: u16,
+    pub(super) congestion: Congestion,
 }
 
 /// The end of the packet's way through smoltcp: where its own packets go.
@@ -72,7 +86,6 @@ trait Output {
 /// A device for the length of one call.
 struct Port<'a, O> {
     incoming: Option<&'a [u8]>,
-    mtu: u16,
     output: O,
 }
 
@@ -101,7 +114,7 @@ impl<O: Output> phy::Device for Port<'_, O> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = usize::from(self.mtu);
+        capabilities.max_transmission_unit = usize::from(LARGEST);
         // The stack has verified what comes in, and finishes what goes out.
         capabilities.checksum.ipv4 = Checksum::Tx;
         capabilities.checksum.tcp = Checksum::None;
@@ -134,6 +147,7 @@ fn lend<R>(space: &mut [u8], length: usize, write: impl FnOnce(&mut [u8]) -> R) 
 struct ToDriver<'a, S> {
     wire: &'a mut Wire,
     frame: &'a mut Frame,
+    piece: &'a mut Frame,
     sink: S,
     bytes: usize,
 }
@@ -147,7 +161,11 @@ impl<S: FnMut(&mut Frame)> Output for ToDriver<'_, S> {
         });
         self.frame.offload = self.wire.outward(self.frame.packet_mut());
         self.bytes += length;
-        (self.sink)(self.frame);
+        if self.frame.offload.segments.is_some() && self.wire.offloads == Offloads::None {
+            cut(self.frame, self.piece, &mut self.sink);
+        } else {
+            (self.sink)(self.frame);
+        }
         result.expect("`rewrite` calls its argument")
     }
 }
@@ -205,31 +223,8 @@ impl Output for Nowhere {
     }
 }
 
-/// The interfaces of a stack, one for each largest packet. Nearly always there is one; paths
-/// that take less add some, at most as many as there are sizes.
-pub(super) struct Interfaces {
-    of: Vec<(u16, Interface)>,
-}
-
-impl Interfaces {
-    pub(super) const fn new() -> Self {
-        Self { of: Vec::new() }
-    }
-
-    #[inline]
-    fn get(&mut self, mtu: u16) -> &mut Interface {
-        let at = self.of.iter().position(|(of, _)| *of == mtu).unwrap_or_else(|| {
-            self.of.push((mtu, interface(mtu)));
-            self.of.len() - 1
-        });
-        &mut self.of[at].1
-    }
-}
-
 /// One connection in smoltcp.
 pub(crate) struct Engine {
-    /// The largest packet that smoltcp may build for it, which names its interface.
-    mtu: u16,
     seat: Seat,
 }
 
@@ -243,34 +238,25 @@ pub(super) enum Said {
 }
 
 impl Engine {
-    /// Leads a socket through a handshake that the client has been through.
-    ///
-    /// Gives the seat back if smoltcp will not have the handshake.
+    /// Leads a socket through a handshake, up to where the connection is; gives the offset
+    /// between smoltcp's numbers and ours with it. Gives the seat back if smoltcp will not
+    /// have the handshake.
     pub(super) fn open(
-        interfaces: &mut Interfaces,
+        interface: &mut Interface,
         mut seat: Seat,
         opening: &Opening,
-        device: DeviceTraits,
-        listener: Listener,
-        timeouts: &Timeouts,
+        manner: Manner,
         now: Instant,
-    ) -> Result<(Self, Wire), Seat> {
-        let family = opening.tuple.source.address.family();
-        let headers = headers(family);
-        let mss = opening.offer.mss.min(device.mtu.saturating_sub(headers)).max(1);
-        let (mtu, shown) = match device.offloads {
-            Offloads::Segments => {
-                let most = usize::from((LARGEST - headers) / mss);
-                let segments = most.min(listener.congestion.segments_at_once()).max(1);
-                (LARGEST, usize::from(mss) * segments)
-            }
-            Offloads::None => (device.mtu, usize::from(mss)),
-        };
+    ) -> Result<(Self, u32), Seat> {
+        let headers = headers(opening.tuple.source.address.family());
+        let mss = manner.mss.max(1);
+        let most = usize::from((LARGEST - headers) / mss);
+        let shown = usize::from(mss) * most.min(manner.congestion.segments_at_once()).max(1);
 
         let (client, vip) = (opening.tuple.source, opening.tuple.destination);
         let vip_address = IpAddress::from(std::net::IpAddr::from(vip.address));
         let socket = seat.socket();
-        socket.set_congestion_control(match listener.congestion {
+        socket.set_congestion_control(match manner.congestion {
             Congestion::None => tcp::CongestionControl::None,
             Congestion::Cubic => tcp::CongestionControl::Cubic,
         });
@@ -279,24 +265,22 @@ impl Engine {
         // by Nagle, whose measure would be the larger segment size.
         socket.set_ack_delay(None);
         socket.set_nagle_enabled(false);
-        socket.set_keep_alive(Some(timeouts.keep_alive.into()));
-        socket.set_timeout(Some(timeouts.dead.into()));
+        // Both are the stack's own matter, see `liveness`. A pooled socket has neither set.
         let listening = IpListenEndpoint { addr: Some(vip_address), port: vip.port };
         if socket.listen(listening).is_err() {
             return Err(seat);
         }
 
-        let mut engine = Self { mtu, seat };
-        let interface = interfaces.get(mtu);
-        let earlier = opening.sent_at.unwrap_or(now);
+        let mut engine = Self { seat };
+        let earlier = Instant::from_nanos(now.as_nanos().saturating_sub(nanos(opening.round_trip)));
         let offer = Offer { mss: u16::try_from(shown).unwrap_or(u16::MAX), ..opening.offer };
-        let mut port = Port { incoming: None, mtu, output: Nowhere(None) };
+        let mut port = Port { incoming: None, output: Nowhere(None) };
         let lead =
             |interface: &mut Interface, engine: &mut Self, at: Instant, kind: BareKind, window: u16| {
                 let sequence = opening.theirs.plus(u32::from(!matches!(kind, BareKind::Syn(_))));
                 let made_up =
                     Reply::new(|space| Bare { from: client, to: vip, kind, sequence, window }.write(space));
-                let mut port = Port { incoming: Some(made_up.packet()), mtu, output: Nowhere(None) };
+                let mut port = Port { incoming: Some(made_up.packet()), output: Nowhere(None) };
                 interface.poll_ingress_single(micros(at), &mut port, &mut engine.seat.sockets);
             };
         // The window of an ACK is shifted; one that is closed would hold the one byte back.
@@ -309,52 +293,40 @@ impl Engine {
             return Err(engine.seat);
         }
         interface.poll_egress(micros(earlier), &mut port, &mut engine.seat.sockets);
-        lead(interface, &mut engine, now, BareKind::Ack(theirs.plus(2)), window);
+        lead(interface, &mut engine, now, BareKind::Ack(theirs.plus(2)), opening.window);
         if engine.socket().state() != tcp::State::Established || engine.socket().send_queue() != 0 {
             return Err(engine.seat);
         }
 
-        let shift = if offer.scale.is_some() { window_shift(listener) } else { 0 };
-        let wire = Wire {
-            offset: opening.ours.plus(1).since(theirs.plus(2)),
-            mss,
-            offloads: device.offloads,
-            next: opening.ours.plus(1),
-            acknowledged: opening.theirs.plus(1),
-            // What the client knows is the window in the SYN-ACK, which is not shifted.
-            window: announced_window(listener) >> shift,
-            shift,
-        };
-        Ok((engine, wire))
+        Ok((engine, opening.ours.plus(1).since(theirs.plus(2))))
     }
 
     /// Gives smoltcp a packet, whose numbers are smoltcp's already.
     pub(super) fn receive(
         &mut self,
-        interfaces: &mut Interfaces,
+        interface: &mut Interface,
         now: Instant,
         packet: &[u8],
         wire: &mut Wire,
         replies: &mut Vec<Reply>,
     ) {
-        let mut port = Port { incoming: Some(packet), mtu: LARGEST, output: ToReplies { wire, replies } };
+        let mut port = Port { incoming: Some(packet), output: ToReplies { wire, replies } };
         let _: PollIngressSingleResult =
-            interfaces.get(self.mtu).poll_ingress_single(micros(now), &mut port, &mut self.seat.sockets);
+            interface.poll_ingress_single(micros(now), &mut port, &mut self.seat.sockets);
     }
 
     /// Lets smoltcp say what it has to say, until it has no more or has used up its turn.
     pub(super) fn transmit(
         &mut self,
-        interfaces: &mut Interfaces,
+        interface: &mut Interface,
         now: Instant,
         turn_bytes: usize,
         wire: &mut Wire,
-        frame: &mut Frame,
+        [frame, piece]: &mut [Frame; 2],
         sink: impl FnMut(&mut Frame),
     ) -> Said {
-        let output = ToDriver { wire, frame, sink, bytes: 0 };
-        let mut port = Port { incoming: None, mtu: LARGEST, output };
-        let interface = interfaces.get(self.mtu);
+        let output = ToDriver { wire, frame, piece, sink, bytes: 0 };
+        let mut port = Port { incoming: None, output };
         while interface.poll_egress(micros(now), &mut port, &mut self.seat.sockets) != PollResult::None {
             if port.output.bytes >= turn_bytes {
                 return Said::Part;
@@ -363,17 +335,12 @@ impl Engine {
         Said::All
     }
 
-    /// When smoltcp must be asked next. Only right after it has said all, and then never
-    /// in the past, so that no worker can be kept spinning.
-    pub(super) fn deadline(&mut self, interfaces: &mut Interfaces, now: Instant) -> Option<Instant> {
-        let at = interfaces.get(self.mtu).poll_at(micros(now), &self.seat.sockets)?;
+    /// When smoltcp must be asked next, if anything is under way. Only right after it has said
+    /// all, and then never in the past, so that no worker can be kept spinning.
+    pub(super) fn deadline(&mut self, interface: &mut Interface, now: Instant) -> Option<Instant> {
+        let at = interface.poll_at(micros(now), &self.seat.sockets)?;
         let at = Instant::from_nanos(u64::try_from(at.total_micros()).unwrap_or(0).saturating_mul(1000));
-        Some(at.max(now + std::time::Duration::from_millis(1)))
-    }
-
-    /// Makes smoltcp build smaller packets from now on, for a device that does not cut.
-    pub(super) const fn shrink(&mut self, mtu: u16) {
-        self.mtu = mtu;
+        Some(at.max(now + Duration::from_millis(1)))
     }
 
     #[inline]
@@ -405,12 +372,17 @@ pub(super) fn window_shift(listener: Listener) -> u8 {
     u8::try_from(bits.saturating_sub(16)).unwrap_or(14)
 }
 
-fn interface(mtu: u16) -> Interface {
-    let mut port = Port { incoming: None, mtu, output: Nowhere(None) };
+/// The interface of a stack.
+pub(super) fn interface() -> Interface {
+    let mut port = Port { incoming: None, output: Nowhere(None) };
     let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut port, SmoltcpInstant::ZERO);
     // The table has found the connection by its addresses; smoltcp need not check them.
     interface.set_any_ip(true);
     interface
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn micros(now: Instant) -> SmoltcpInstant {

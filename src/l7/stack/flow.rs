@@ -2,14 +2,23 @@
 //!
 //! Both hold it, on one thread. The stack drives the engine; the stream copies in and out of the
 //! rings and says by [`Flow::touch`] that the engine may have something to say. The engine goes
-//! when the connection is over and read to its end; what the stream must know then stays.
+//! when nothing has been under way for a while, and comes again with the next byte; when the
+//! connection is over and read to its end it is gone, and what the stream must know stays.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use smoltcp::iface::Interface;
+
+use super::engine;
 pub(crate) use super::engine::Engine;
+use super::pool::Pool;
+use super::segment::Offer;
+use super::sequence::Sequence;
+use super::settings::Listener;
 use super::slab::Key;
 use super::timers::{TimerId, Timers};
 use super::wire::Wire;
@@ -20,8 +29,8 @@ use crate::packet::FiveTuple;
 pub(crate) struct Flow {
     /// From the client to the VIP.
     pub(crate) tuple: FiveTuple,
-    key: Key,
-    shared: Rc<Shared>,
+    pub(super) key: Key,
+    pub(super) shared: Rc<Shared>,
     /// Whether it waits to be asked for frames.
     dirty: Cell<bool>,
     pub(crate) state: RefCell<State>,
@@ -29,14 +38,30 @@ pub(crate) struct Flow {
 
 /// What changes about it.
 pub(crate) struct State {
-    /// `None` once the connection is over and read to its end.
-    pub(crate) engine: Option<Engine>,
+    pub(crate) seating: Seating,
     pub(crate) wire: Wire,
     pub(super) timer: TimerId,
     /// When the timer fires; kept here so that looking costs no cache miss.
     pub(super) armed_at: Instant,
     /// When something is due. The timer never fires later, but may fire earlier.
     pub(super) deadline: Instant,
+    /// What the client offered in its SYN.
+    pub(super) offer: Offer,
+    pub(super) listener: Listener,
+    /// The window field of the client's last segment.
+    pub(super) client_window: u16,
+    /// The number behind what the client has acknowledged.
+    pub(super) client_acknowledged: Sequence,
+    /// When what is under way was seen to be forgotten.
+    pub(super) stalled_at: Option<Instant>,
+    /// The round trip of the handshake.
+    pub(super) round_trip: Duration,
+    /// When the client was heard last.
+    pub(super) heard_at: Instant,
+    /// When the client was asked last whether it is there.
+    pub(super) probed_at: Instant,
+    /// When both sides had closed, if bytes are still to be read.
+    pub(super) over_since: Option<Instant>,
     /// When the last byte went on, in either direction.
     pub(super) active_at: Instant,
     /// When the rest must be done, once nobody reads any more.
@@ -50,6 +75,27 @@ pub(crate) struct State {
     pub(crate) shut: bool,
     /// Whether the table still finds it.
     pub(super) listed: bool,
+}
+
+/// Where a connection has its rings.
+pub(crate) enum Seating {
+    /// In an engine of its own.
+    Seated(Engine),
+    /// Nowhere: nothing is under way, and nothing has been for a while. Here the reader waits.
+    Parked(Option<Waker>),
+    /// Nowhere any more: the connection is over and read to its end.
+    Over,
+}
+
+impl Seating {
+    /// The engine, if there is one now.
+    #[inline]
+    pub(crate) const fn engine(&mut self) -> Option<&mut Engine> {
+        match self {
+            Self::Seated(engine) => Some(engine),
+            Self::Parked(_) | Self::Over => None,
+        }
+    }
 }
 
 /// Who holds the other end.
@@ -104,10 +150,11 @@ impl Flow {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.holder = Holder::Nobody;
-        if let Some(engine) = state.engine.as_mut() {
-            if !state.shut {
-                state.end.get_or_insert(End::Aborted);
+        let shut = state.shut;
+        if let Some(engine) = self.seated(state) {
+            if !shut {
                 engine.socket().abort();
+                state.end.get_or_insert(End::Aborted);
             }
             self.touch();
         }
@@ -120,6 +167,14 @@ impl Flow {
 }
 
 impl State {
+    /// Sets the deadline, and the timer with it where that would fire too late.
+    pub(super) fn due<O: Copy>(&mut self, timers: &mut Timers<O>, at: Instant) {
+        self.deadline = at;
+        if at < self.armed_at {
+            self.arm(timers, at);
+        }
+    }
+
     /// Sets the timer.
     pub(super) fn arm<O: Copy>(&mut self, timers: &mut Timers<O>, at: Instant) {
         timers.set(self.timer, at);
@@ -145,8 +200,11 @@ impl State {
 }
 
 /// What all flows of a stack share with it.
-#[derive(Default)]
 pub(super) struct Shared {
+    pub(super) pool: RefCell<Pool>,
+    pub(super) interface: RefCell<Interface>,
+    /// What the time was when the stack was told last.
+    pub(super) now: Cell<Instant>,
     /// Flows that may have something to say, each at most once.
     dirty: RefCell<Vec<Key>>,
     /// The worker's, to be woken when there is one.
@@ -154,6 +212,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn new(idle_ring_bytes: usize) -> Self {
+        Self {
+            pool: RefCell::new(Pool::new(idle_ring_bytes)),
+            interface: RefCell::new(engine::interface()),
+            now: Cell::default(),
+            dirty: RefCell::default(),
+            worker: RefCell::default(),
+        }
+    }
+
     fn push(&self, key: Key) {
         self.dirty.borrow_mut().push(key);
         self.wake();

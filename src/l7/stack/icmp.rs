@@ -3,7 +3,6 @@
 use super::engine::headers;
 use super::segment::MIN_MSS;
 use super::sequence::Sequence;
-use super::settings::Offloads;
 use super::{Entry, Stack};
 use crate::datapath::{Arrival, Instant, Reason, Verdict};
 use crate::packet::quote::{self, Quote};
@@ -58,7 +57,8 @@ impl Stack {
         let Some(flow) = self.flows.get(key) else { return Verdict::Drop(Reason::IcmpNoFlow) };
         let mut state = flow.state.borrow_mut();
         let state = &mut *state;
-        let Some(engine) = state.engine.as_mut() else { return Verdict::Drop(Reason::IcmpNoFlow) };
+        // While it is parked, nothing is under way.
+        let Some(engine) = state.seating.engine() else { return Verdict::Drop(Reason::IcmpNoFlow) };
         // RFC 5927 §4: an error that quotes what cannot be under way now is forged, or old.
         let in_flight = u32::try_from(engine.socket().send_queue()).unwrap_or(u32::MAX).saturating_add(1);
         let Some(sequence) = quoted.transport(frame.packet()).get(4..).and_then(<[u8]>::first_chunk::<4>)
@@ -77,12 +77,7 @@ impl Stack {
         };
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX).max(least);
         let mss = mtu.saturating_sub(headers(view.family)).max(MIN_MSS);
-        if mss < state.wire.mss {
-            state.wire.mss = mss;
-            if state.wire.offloads == Offloads::None {
-                engine.shrink(mtu);
-            }
-        }
+        state.wire.mss = state.wire.mss.min(mss);
         Verdict::Deliver(Reason::IcmpError)
     }
 }

@@ -2,13 +2,15 @@
 
 use std::rc::Rc;
 
-use super::engine::{Engine, Opening, announced_window, headers, window_shift};
-use super::flow::{Flow, Holder, State};
+use super::engine::{Opening, announced_window, headers, window_shift};
+use super::flow::{Flow, Holder, Seating, State};
 use super::handshake::HalfOpen;
+use super::parking::Parked;
 use super::segment::{Bare, BareKind, MIN_MSS, Offer, Segment, checksum_is_right};
 use super::sequence::Sequence;
 use super::settings::Listener;
 use super::tombstone::Late;
+use super::wire::Wire;
 use super::{Accepted, End, Entry, Key, Owner, Stack, client_of};
 use crate::datapath::{Arrival, Instant, Reason, Verdict};
 use crate::l7::stream::FlowStream;
@@ -24,6 +26,7 @@ impl Stack {
     /// Takes a frame in. With [`Verdict::Answer`] it holds an answer afterwards; what
     /// connections have to say because of it comes out of [`Stack::poll_egress`].
     pub fn handle_frame(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival) -> Verdict {
+        self.shared.now.set(now);
         let view = match View::of(frame.packet()) {
             Ok(view) => view,
             Err(Unreadable::HeaderChecksum) => return Verdict::Drop(Reason::BadChecksum),
@@ -93,8 +96,14 @@ impl Stack {
             && let Some(offer) = self.numbers.open_cookie(now, &segment.tuple, theirs, ours)
         {
             self.counts.cookies_taken += 1;
-            let opening =
-                Opening { tuple: segment.tuple, theirs, ours, offer, window: segment.window, sent_at: None };
+            let opening = Opening {
+                tuple: segment.tuple,
+                theirs,
+                ours,
+                offer,
+                window: segment.window,
+                round_trip: Duration::ZERO,
+            };
             return self.open(now, frame, view, segment, &opening, listener);
         }
         self.refuse(now, frame, segment, Reason::NoFlow)
@@ -221,7 +230,7 @@ impl Stack {
             ours: half_open.ours,
             offer: half_open.offer,
             window: segment.window,
-            sent_at: (half_open.resends == 0).then_some(half_open.sent_at),
+            round_trip: if half_open.resends == 0 { now.since(half_open.sent_at) } else { Duration::ZERO },
         };
         self.open(now, frame, view, segment, &opening, listener)
     }
@@ -252,25 +261,39 @@ impl Stack {
         if self.held(client).flows >= limits.flows_per_client {
             return self.refuse(now, frame, segment, Reason::ClientLimit);
         }
-        let seat = self.pool.take(listener.rings);
-        let opened =
-            Engine::open(&mut self.interfaces, seat, opening, self.settings.device, listener, &timeouts, now);
-        let (engine, wire) = match opened {
-            Ok(opened) => opened,
-            Err(seat) => {
-                self.pool.give_back(seat);
-                return self.refuse(now, frame, segment, Reason::NoFlow);
-            }
+        let device = self.settings.device;
+        let shift = if opening.offer.scale.is_some() { window_shift(listener) } else { 0 };
+        let wire = Wire {
+            offset: 0,
+            mss: opening
+                .offer
+                .mss
+                .min(device.mtu.saturating_sub(headers(opening.tuple.source.address.family()))),
+            offloads: device.offloads,
+            next: opening.ours.plus(1),
+            acknowledged: opening.theirs.plus(1),
+            // What the client knows is the window in the SYN-ACK, which is not shifted.
+            window: announced_window(listener) >> shift,
+            shift,
         };
         let (timers, shared) = (&mut self.timers, &self.shared);
         let key = self.flows.insert_with(|key| {
             let deadline = now + timeouts.keep_alive;
             let state = State {
-                engine: Some(engine),
+                seating: Seating::Parked(None),
                 wire,
                 timer: timers.add(deadline, Owner::Flow(key)),
                 armed_at: deadline,
                 deadline,
+                offer: opening.offer,
+                listener,
+                client_window: segment.window,
+                client_acknowledged: wire.next,
+                stalled_at: None,
+                round_trip: opening.round_trip,
+                heard_at: now,
+                probed_at: now,
+                over_since: None,
                 active_at: now,
                 orphan_until: None,
                 holder: Holder::Stream,
@@ -306,7 +329,6 @@ impl Stack {
         let Some(flow) = self.flows.get(key).map(Rc::clone) else { return Verdict::Drop(Reason::NoFlow) };
         let mut state = flow.state.borrow_mut();
         let state = &mut *state;
-        let Some(engine) = state.engine.as_mut() else { return Verdict::Drop(Reason::NoFlow) };
         let flags = segment.flags;
         if flags.syn || flags.rst {
             let exact = flags.rst && segment.sequence == state.wire.acknowledged;
@@ -316,29 +338,39 @@ impl Stack {
                 return Verdict::Drop(Reason::OutOfWindow);
             }
             // What came before in this turn may not have been acknowledged yet.
-            let ahead = flags.rst && engine.socket().recv_queue() > 0;
+            let ahead = flags.rst && state.seating.engine().is_some_and(|it| it.socket().recv_queue() > 0);
             if !exact && !ahead {
                 // RFC 5961 §3.2, §4.2: a reset that only lies in the window, and any SYN, may be
                 // a guess. The true client answers the challenge by a reset that is exact.
-                let challenge = Bare {
-                    from: flow.tuple.destination,
-                    to: flow.tuple.source,
-                    kind: BareKind::Ack(state.wire.acknowledged),
-                    sequence: state.wire.next,
-                    window: state.wire.window,
-                };
+                let challenge = state.acknowledgement(&flow);
                 return self.answer(now, frame, &challenge, Reason::ChallengeAck);
             }
         } else if !flags.ack {
             return Verdict::Drop(Reason::OutOfWindow);
         }
+        state.heard_at = now;
+        if matches!(state.seating, Seating::Parked(_)) && !flags.rst {
+            match state.while_parked(segment) {
+                Parked::Wakes => {}
+                Parked::Noted => return Verdict::Deliver(reason),
+                Parked::Asked => {
+                    let acknowledgement = state.acknowledgement(&flow);
+                    return self.answer(now, frame, &acknowledgement, reason);
+                }
+            }
+        }
+        let Some(engine) = flow.seated(state) else { return Verdict::Drop(Reason::NoFlow) };
 
         let before = engine.socket().state();
         let queued = engine.socket().send_queue();
+        state.client_window = segment.window;
+        state.note_acknowledgement(segment.acknowledgement);
         state.wire.inward(frame.packet_mut(), segment);
         let range = present(frame.packet_mut(), view);
         let packet = frame.packet().get(range).unwrap_or_default();
-        engine.receive(&mut self.interfaces, now, packet, &mut state.wire, &mut self.replies);
+        let mut interface = self.shared.interface.borrow_mut();
+        let Some(engine) = state.seating.engine() else { return Verdict::Drop(Reason::NoFlow) };
+        engine.receive(&mut interface, now, packet, &mut state.wire, &mut self.replies);
         let socket = engine.socket();
         if segment.payload > 0 || socket.send_queue() != queued {
             state.active_at = now;

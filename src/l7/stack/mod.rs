@@ -21,8 +21,8 @@
 //!
 //! - A tuple has at most one entry, and each entry a record, flow or tombstone behind it.
 //! - Each of these has exactly one timer.
-//! - Rings are held only by flows whose client has proved its address, and whose stream has
-//!   bytes to come or to go. When both ends are done, the rings are back in the pool.
+//! - Rings are held only by flows whose client has proved its address, and only while bytes
+//!   are under way or were a moment ago (see `parking`).
 //! - A flow that may have something to say is in the list of dirty flows, once.
 //!
 //! A packet costs one look-up and one smoltcp socket, however many connections there are.
@@ -43,8 +43,11 @@ mod handshake;
 mod icmp;
 mod ingress;
 mod limiter;
+mod liveness;
+mod parking;
 mod pool;
 mod segment;
+mod segmentation;
 mod sequence;
 mod settings;
 mod slab;
@@ -58,17 +61,16 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use foldhash::fast::FixedState;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use self::engine::{Interfaces, Reply};
-use self::flow::{End, Flow, Holder, Shared};
+use self::engine::Reply;
+use self::flow::{End, Flow, Holder, Seating, Shared};
 use self::handshake::{HalfOpen, Numbers};
 use self::limiter::Limiter;
-use self::pool::Pool;
 use self::slab::{Key, Slab};
 use self::timers::Timers;
 use self::tombstone::Tombstone;
@@ -182,13 +184,11 @@ pub struct Stack {
     tombstones: Slab<Tombstone>,
     timers: Timers<Owner>,
     clients: HashMap<Address, Held, FixedState>,
-    pool: Pool,
-    interfaces: Interfaces,
     shared: Rc<Shared>,
     accepted: VecDeque<Accepted>,
     replies: Vec<Reply>,
-    /// The frame that all others are written in.
-    frame: Frame,
+    /// The frame that all others are written in, and one for the pieces of it.
+    frames: [Frame; 2],
     /// The list of dirty flows that is being worked off.
     turn: Vec<Key>,
     owners: FixedState,
@@ -225,12 +225,10 @@ impl Stack {
             tombstones: Slab::new(),
             timers: Timers::new(),
             clients: HashMap::with_hasher(state()),
-            pool: Pool::new(settings.limits.idle_ring_bytes),
-            interfaces: Interfaces::new(),
-            shared: Rc::default(),
+            shared: Rc::new(Shared::new(settings.limits.idle_ring_bytes)),
             accepted: VecDeque::new(),
             replies: Vec::new(),
-            frame: Frame::new(),
+            frames: [Frame::new(), Frame::new()],
             turn: Vec::new(),
             owners,
             numbers: Numbers::new(secret),
@@ -279,8 +277,8 @@ impl Stack {
             listed: self.table.len(),
             timers: self.timers.len(),
             clients: self.clients.len(),
-            rings: self.pool.taken(),
-            idle_ring_bytes: self.pool.idle_bytes(),
+            rings: self.shared.pool.borrow().taken(),
+            idle_ring_bytes: self.shared.pool.borrow().idle_bytes(),
         }
     }
 
@@ -329,10 +327,11 @@ impl Drop for Stack {
             let mut state = flow.state.borrow_mut();
             state.end.get_or_insert(End::Aborted);
             state.holder = Holder::Nobody;
-            if let Some(engine) = state.engine.as_mut() {
-                engine.socket().abort();
+            match std::mem::replace(&mut state.seating, Seating::Over) {
+                Seating::Seated(mut engine) => engine.socket().abort(),
+                Seating::Parked(reader) => reader.into_iter().for_each(Waker::wake),
+                Seating::Over => {}
             }
-            state.engine = None;
         }
     }
 }

@@ -142,6 +142,8 @@ pub(super) enum BareKind {
     SynAck(Offer, Sequence),
     /// An acknowledgement.
     Ack(Sequence),
+    /// The end of what is sent, with an acknowledgement.
+    Fin(Sequence),
     /// A reset, which acknowledges where it answers something that did not.
     Reset(Option<Sequence>),
 }
@@ -162,6 +164,7 @@ impl Bare {
             BareKind::Syn(offer) => (tcp.syn(), Some(offer)),
             BareKind::SynAck(offer, acknowledged) => (tcp.syn().ack(acknowledged.0), Some(offer)),
             BareKind::Ack(acknowledged) => (tcp.ack(acknowledged.0), None),
+            BareKind::Fin(acknowledged) => (tcp.fin().ack(acknowledged.0), None),
             BareKind::Reset(Some(acknowledged)) => (tcp.rst().ack(acknowledged.0), None),
             BareKind::Reset(None) => (tcp.rst(), None),
         };

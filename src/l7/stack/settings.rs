@@ -147,6 +147,9 @@ pub struct Timeouts {
     /// Time without a byte of progress in either direction after which a connection is
     /// reset, even if the client is there.
     pub idle: Duration,
+    /// How long nothing must have moved for a connection's rings to go back to the pool. With
+    /// the next byte it is given others, which costs about as much as some packets.
+    pub park: Duration,
     /// How long a connection may need to end that nobody reads any more.
     pub orphan: Duration,
     /// How long the client's FIN is waited for when all is said and ours is acknowledged.
@@ -164,6 +167,7 @@ impl Default for Timeouts {
             keep_alive: Duration::from_secs(45),
             dead: Duration::from_secs(100),
             idle: Duration::from_mins(10),
+            park: Duration::from_secs(1),
             orphan: Duration::from_mins(1),
             fin_wait_2: Duration::from_mins(1),
             linger: Duration::from_secs(5),

@@ -11,8 +11,9 @@
 //!             acknowledgement − offset           those it receives it does not read
 //! ```
 //!
-//! Towards a device that cuts, smoltcp has been shown a multiple of the real segment size. What
-//! is then larger than one real segment leaves with the real size beside it.
+//! smoltcp has been shown a multiple of the real segment size. What is then larger than one real
+//! segment leaves with the real size beside it, for the device to cut, or for `segmentation`
+//! where the device cannot.
 
 use super::segment::Segment;
 use super::sequence::Sequence;
@@ -87,27 +88,26 @@ impl Wire {
         .unwrap_or_default();
         let (source, destination) = addresses.split_at(addresses.len() / 2);
         let pseudo = checksum::pseudo_header(source, destination, 6, length);
+        let segments = self.segments(family, at, header_length, payload);
         // A sum over headers alone costs less than what the device would do for it.
-        let (field, state) = match self.offloads {
-            Offloads::Segments if payload > 0 => {
-                #[expect(clippy::cast_possible_truncation, reason = "20 or 40, and 16")]
-                let state = ChecksumState::Partial { start: at as u16, offset: CHECKSUM_AT as u16 };
-                (pseudo, state)
-            }
-            Offloads::Segments | Offloads::None => {
-                tcp[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
-                (!checksum::sum(pseudo, tcp), ChecksumState::Whole)
-            }
+        let unfinished = segments.is_some() || self.offloads == Offloads::Segments && payload > 0;
+        let (field, state) = if unfinished {
+            #[expect(clippy::cast_possible_truncation, reason = "20 or 40, and 16")]
+            let state = ChecksumState::Partial { start: at as u16, offset: CHECKSUM_AT as u16 };
+            (pseudo, state)
+        } else {
+            tcp[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
+            (!checksum::sum(pseudo, tcp), ChecksumState::Whole)
         };
         tcp[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&field.to_be_bytes());
-        Offload { checksum: state, segments: self.segments(family, at, header_length, payload) }
+        Offload { checksum: state, segments }
     }
 
-    /// How the device is to cut a packet, if it is larger than a segment may be.
+    /// How a packet is to be cut, if it is larger than a segment may be.
     fn segments(&self, family: Family, at: usize, header_length: usize, payload: usize) -> Option<Segments> {
         let options = u16::try_from(header_length.saturating_sub(20)).unwrap_or(0);
         let size = self.mss.saturating_sub(options).max(1);
-        (self.offloads == Offloads::Segments && payload > usize::from(size)).then(|| Segments {
+        (payload > usize::from(size)).then(|| Segments {
             kind: match family {
                 Family::V4 => SegmentKind::TcpV4,
                 Family::V6 => SegmentKind::TcpV6,

@@ -55,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
     #[test]
     fn no_segments_in_any_order_do_harm(
         steps in prop::collection::vec(step(), 1..60),

@@ -6,7 +6,9 @@ mod closing;
 mod garbage;
 mod handshake;
 mod link;
+mod liveness;
 mod offload;
+mod parking;
 mod rings;
 mod streams;
 
@@ -43,6 +45,13 @@ pub(super) fn stack(settings: StackSettings) -> Stack {
         stack.listen(endpoint(vip), Listener::default());
     }
     stack
+}
+
+/// So many cases, or as many as `PROPTEST_CASES` says.
+pub(super) fn cases(usual: u32) -> proptest::test_runner::Config {
+    let config = proptest::test_runner::Config::default();
+    let usual = if std::env::var_os("PROPTEST_CASES").is_some() { config.cases } else { usual };
+    proptest::test_runner::Config { cases: usual, ..config }
 }
 
 /// Asserts that nothing is left of any connection.

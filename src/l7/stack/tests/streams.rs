@@ -51,6 +51,23 @@ fn a_client_that_resets_is_an_error_for_its_stream() {
     assert_eq!(stack.counts().reset, 1);
 }
 
+#[test]
+fn a_lossy_link_loses_no_stream() {
+    let faults = Faults { lost: 30, doubled: 10, late: 100, damaged: 5 };
+    for (seed, (device, congestion)) in [PLAIN, CUTS]
+        .into_iter()
+        .flat_map(|device| [(device, Congestion::None), (device, Congestion::Cubic)])
+        .cycle()
+        .take(12)
+        .enumerate()
+    {
+        let plan = Plan { upload: 40_000, download: 80_000, v6: seed % 2 == 0, ..Plan::default() };
+        let listener = listener(RingSize::K64, RingSize::K64, congestion);
+        let (outcomes, _) = run(StackSettings::on(device), listener, &[plan, plan], faults, seed as u64);
+        assert_eq!(outcomes, [whole(&plan), whole(&plan)], "seed {seed}, {device:?}, {congestion:?}");
+    }
+}
+
 fn plans() -> impl Strategy<Value = Vec<Plan>> {
     let plan =
         (0usize..60_000, 0usize..60_000, prop_oneof![Just(200), Just(3000), Just(60_000)], any::<bool>())
@@ -72,7 +89,7 @@ fn plans() -> impl Strategy<Value = Vec<Plan>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(cases(64))]
     #[test]
     fn streams_over_a_bad_link_arrive_whole_or_end_in_an_error(
         plans in plans(),

@@ -1,0 +1,89 @@
+//! Clients that fall silent, and what smoltcp forgets.
+
+use std::io::ErrorKind;
+
+use futures_util::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+/// The error that reading gives, if it gives one now.
+fn error(stream: &mut FlowStream) -> Option<ErrorKind> {
+    stream.read(&mut [0; 10]).now_or_never()?.err().map(|error| error.kind())
+}
+
+#[test]
+fn who_does_not_answer_is_reaped() {
+    let mut bench = Bench::new(StackSettings::on(PLAIN));
+    let mut hand = Hand::at("198.51.100.1:4000");
+    let mut stream = hand.connect(&mut bench);
+    let said = bench.pass(Duration::from_secs(200));
+    let probes = said.iter().filter(|heard| heard.sequence == hand.expected.minus(1));
+    assert_eq!(probes.count(), 2, "keep-alives were sent");
+    assert!(said.last().unwrap().flags.rst);
+    assert_eq!(error(&mut stream), Some(ErrorKind::TimedOut));
+    assert_nothing_leaks(&bench.stack);
+
+    // Who answers but says nothing, by the idle limit.
+    let mut hand = Hand::at("198.51.100.1:4001");
+    let mut stream = hand.connect(&mut bench);
+    for _ in 0..60 {
+        for heard in bench.pass(Duration::from_secs(20)) {
+            if !heard.flags.rst {
+                bench.feed(&hand.say(ACK, &[]));
+            }
+        }
+    }
+    assert_eq!(error(&mut stream), Some(ErrorKind::TimedOut));
+    assert_nothing_leaks(&bench.stack);
+    assert_eq!(bench.stack.counts().timed_out, 2);
+}
+
+/// A client that has closed its window on part of 3,000 bytes, opens it, and has lost the rest.
+fn stalled() -> (Bench, Hand, FlowStream) {
+    let mut bench = Bench::new(StackSettings::on(CUTS));
+    bench.stack.listen(vip(), Listener { congestion: Congestion::None, ..Listener::default() });
+    let mut hand = Hand { window: 3000, ..Hand::at("198.51.100.1:4000") };
+    let mut stream = hand.connect(&mut bench);
+    stream.write_all(&[5; 3000]).now_or_never().unwrap().unwrap();
+    assert_eq!(bench.drain().iter().map(|heard| heard.payload.len()).sum::<usize>(), 3000);
+    hand.expected = hand.expected.plus(1460);
+    hand.window = 0;
+    bench.feed(&hand.say(ACK, &[]));
+    bench.drain();
+    hand.window = 3000;
+    bench.feed(&hand.say(ACK, &[]));
+    (bench, hand, stream)
+}
+
+#[test]
+fn what_was_lost_behind_a_closed_window_is_sent_again() {
+    let (mut bench, mut hand, _stream) = stalled();
+    let said = bench.pass(Duration::from_secs(3));
+    let again = said.iter().find(|heard| heard.sequence == hand.expected && !heard.payload.is_empty());
+    let again = again.expect("it is sent again in the time of a retransmission timeout");
+    assert!(again.payload.iter().all(|&byte| byte == 5));
+    hand.hear(std::slice::from_ref(again));
+    bench.feed(&hand.say(ACK, &[]));
+    bench.pass(Duration::from_secs(3));
+    assert_eq!(bench.stack.occupancy().rings, 0, "all is acknowledged");
+}
+
+#[test]
+fn a_fin_that_was_lost_behind_a_closed_window_is_sent_again() {
+    let (mut bench, mut hand, mut stream) = stalled();
+    stream.shutdown().now_or_never().unwrap().unwrap();
+    bench.drain();
+    hand.expected = hand.expected.plus(1540);
+    bench.feed(&hand.say(ACK, &[]));
+    let said = bench.pass(Duration::from_secs(5));
+    assert!(said.iter().any(|heard| heard.flags.fin && heard.sequence == hand.expected));
+}
+
+#[test]
+fn a_keep_alive_carries_no_byte_that_could_be_taken_for_one_of_the_stream() {
+    let (mut bench, _hand, _stream) = stalled();
+    for heard in bench.pass(Duration::from_mins(2)) {
+        assert!(heard.payload.iter().all(|&byte| byte == 5));
+    }
+}
