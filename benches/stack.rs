@@ -26,15 +26,19 @@ const VIP: [u8; 4] = [203, 0, 113, 1];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    if let [_, what, ring] = &arguments[..]
-        && what == "memory"
-    {
-        return memory(ring);
+    if let [_, ring, when] = &arguments[..] {
+        return memory(ring, when);
+    }
+    if arguments.get(1).is_some_and(|what| what == "bulk") {
+        let (up, down) = bulk();
+        return println!("bulk, in Gbit/s: up {up:.1}   down {down:.1}");
     }
     println!("a packet, in ns (request in, answer out, acknowledgement in; each a third of a round)");
     let mut first = 0.0;
     for flows in [1, 1000, 50_000] {
         let mut world = World::new(flows, RingSize::K16);
+        // Once for each, so that all have rings.
+        world.rounds(flows);
         let nanos = world.rounds(600_000) / 3.0;
         if flows == 1 {
             first = nanos;
@@ -47,11 +51,11 @@ fn main() {
     println!("bulk, in Gbit/s, one connection, memory to memory");
     let (up, down) = bulk();
     println!("  up {up:.1}   down {down:.1}");
-    println!("memory of a connection that was used once and is idle, in KB of resident memory");
-    for (ring, _) in RINGS {
+    println!("memory of a connection, in KB of resident memory, at 10,000");
+    for ((ring, _), when) in RINGS.into_iter().flat_map(|ring| [(ring, "in use"), (ring, "idle")]) {
         // In a process of its own, where no memory has been used before.
         let program = std::env::current_exe().expect("this program has a path");
-        let child = std::process::Command::new(program).args(["memory", ring]).status();
+        let child = std::process::Command::new(program).args([ring, when]).status();
         assert!(child.is_ok_and(|status| status.success()));
     }
 }
@@ -59,17 +63,27 @@ fn main() {
 const RINGS: [(&str, RingSize); 4] =
     [("16", RingSize::K16), ("64", RingSize::K64), ("256", RingSize::K256), ("1024", RingSize::M1)];
 
-/// Memory of a connection with rings of this size, opened only, and after one round.
-fn memory(ring: &str) {
+/// Memory of a connection with rings of this size: while all are used at once, and where each
+/// was used once some time ago.
+fn memory(ring: &str, when: &str) {
+    const FLOWS: usize = 10_000;
     let (_, size) = RINGS.into_iter().find(|(name, _)| *name == ring).expect("a size of ring");
     let before = resident();
-    let mut world = World::new(10_000, size);
-    let opened = (resident() - before) / 10_000.0;
-    world.rounds(10_000);
-    println!(
-        "  rings of 2 x {ring:>4} KB: opened {opened:.1}   used {:.1}",
-        (resident() - before) / 10_000.0
-    );
+    let mut world = World::new(0, size);
+    let mut buffer = vec![0; 4096];
+    for number in 0..FLOWS {
+        world.open(number);
+        world.round(number, &mut buffer);
+        if when == "idle" && number % 200 == 199 {
+            world.now = world.now + Duration::from_millis(1100);
+            while world.stack.poll_timeout().is_some_and(|due| due <= world.now) {
+                world.stack.handle_timeout(world.now);
+                world.stack.poll_egress(world.now, &mut |_| {});
+            }
+        }
+    }
+    assert_eq!(world.stack.occupancy().flows, FLOWS);
+    println!("  rings of 2 x {ring:>4} KB, {when}: {:.1}", (resident() - before) / 10_000.0);
 }
 
 /// Connections of hand-made clients, and their streams.
@@ -168,19 +182,24 @@ impl World {
         for _ in 0..rounds {
             at = (at + 40_503) % self.clients.len();
             self.now = self.now + Duration::from_nanos(700);
-            let client = &mut self.clients[at];
-            client.give(&mut self.stack, self.now, &mut self.frame, &self.template, 100);
-            let stream = &mut self.streams[at];
-            assert_eq!(read(stream, &mut buffer), 100);
-            assert_eq!(write(stream, &buffer[..200]), 200);
-            self.stack.poll_egress(self.now, &mut |frame| client.take(frame));
-            client.give(&mut self.stack, self.now, &mut self.frame, &self.template, 0);
-            self.stack.poll_egress(self.now, &mut |frame| client.take(frame));
+            self.round(at, &mut buffer);
             if self.stack.poll_timeout().is_some_and(|due| due <= self.now) {
                 self.stack.handle_timeout(self.now);
             }
         }
         (cpu() - start) * 1e9 / f64::from(u32::try_from(rounds).expect("few"))
+    }
+
+    /// A request of one client, its answer, and the acknowledgement of that.
+    fn round(&mut self, at: usize, buffer: &mut [u8]) {
+        let client = &mut self.clients[at];
+        client.give(&mut self.stack, self.now, &mut self.frame, &self.template, 100);
+        let stream = &mut self.streams[at];
+        assert_eq!(read(stream, buffer), 100);
+        assert_eq!(write(stream, &buffer[..200]), 200);
+        self.stack.poll_egress(self.now, &mut |frame| client.take(frame));
+        client.give(&mut self.stack, self.now, &mut self.frame, &self.template, 0);
+        self.stack.poll_egress(self.now, &mut |frame| client.take(frame));
     }
 
     /// Nanoseconds to open and reset a connection beside so many others.
@@ -203,7 +222,9 @@ impl Client {
     fn give(&mut self, stack: &mut Stack, now: Instant, frame: &mut Frame, template: &[u8], payload: usize) {
         let length = 40 + payload;
         frame.rewrite(|space| {
-            space[..length].copy_from_slice(&template[..length]);
+            // The bytes of a long payload are whatever is there.
+            let copied = length.min(template.len());
+            space[..copied].copy_from_slice(&template[..copied]);
             space[15] = u8::try_from(self.number / 50_000).expect("few enough");
             let port = u16::try_from(10_000 + self.number % 50_000).expect("in range");
             space[20..22].copy_from_slice(&port.to_be_bytes());
@@ -235,7 +256,7 @@ impl Client {
 fn bulk() -> (f64, f64) {
     const TOTAL: usize = 4 << 30;
     let mut world = World::new(1, RingSize::M1);
-    world.template.resize(40 + 65_000, b'y');
+    world.template.truncate(40);
     let client = &mut world.clients[0];
     let mut buffer = vec![0; 256 << 10];
     let gigabits =
