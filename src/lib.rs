@@ -21,7 +21,7 @@
 //!              app                 Arrows point at what a room may name. There is no way back
 //!       ┌─────┬─┴─────┐            up: `l4` never names `io`; `flow` and `balance` never name
 //!       ▼     ▼       ▼            each other, so the layer-4 core joins them. What crosses
-//!      l4    lab    (all)          the contract (`BackendId`, `Reason`, …) is defined in
+//!    l4 l7  lab    (all)          the contract (`BackendId`, `Reason`, …) is defined in
 //!     ╱  ╲    │                    `datapath`, which all but `packet` may name.
 //!  flow balance ▼                  `tests/architecture.rs` holds this table against `src/`.
 //!     ╲  ╱     io

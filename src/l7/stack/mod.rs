@@ -75,7 +75,7 @@ use self::slab::{Key, Slab};
 use self::timers::Timers;
 use self::tombstone::Tombstone;
 use super::stream::FlowStream;
-use crate::datapath::{Instant, WorkerId};
+use crate::datapath::{Arrival, Datapath, Instant, Outbox, Verdict, WorkerId};
 use crate::packet::{Address, Endpoint, Family, FiveTuple, Frame};
 
 pub use self::settings::{
@@ -317,6 +317,22 @@ fn client_of(tuple: &FiveTuple) -> Address {
             octets[8..].fill(0);
             Address::v6(octets)
         }
+    }
+}
+
+/// The contract that drivers know. A stack puts nothing into the outbox: its own frames come
+/// out of [`Stack::poll_egress`], one after the other in the same buffer.
+impl Datapath for Stack {
+    fn handle_frame(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival, _: &mut Outbox) -> Verdict {
+        Self::handle_frame(self, now, frame, arrival)
+    }
+
+    fn handle_timeout(&mut self, now: Instant, _: &mut Outbox) {
+        Self::handle_timeout(self, now);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Self::poll_timeout(self)
     }
 }
 

@@ -146,6 +146,44 @@ fn wrong_checksums_martians_and_lands_open_nothing() {
 }
 
 #[test]
+fn extension_headers_are_no_hindrance_and_fragments_are_refused() {
+    let mut bench = Bench::new(StackSettings::on(PLAIN));
+    let mut hand = Hand::at("[2001:db8:1::1]:4000");
+    // Destination options with padding, before TCP.
+    let with_options = |packet: &[u8]| {
+        let mut longer = packet.to_vec();
+        longer.splice(40..40, [6, 0, 1, 4, 0, 0, 0, 0]);
+        longer[6] = 60;
+        let length = u16::try_from(longer.len() - 40).unwrap();
+        longer[4..6].copy_from_slice(&length.to_be_bytes());
+        longer
+    };
+    let answer = bench.give(&with_options(&hand.say(SYN, &[]))).1.unwrap();
+    hand.expected = answer.sequence.plus(1);
+    assert_eq!(bench.give(&with_options(&hand.say(ACK, b"hello"))).0, Verdict::Deliver(Reason::NewFlow));
+    assert_eq!(bench.drain().last().unwrap().acknowledgement, hand.next);
+
+    let mut fragment = Hand::at("198.51.100.1:4000").say(SYN, &[]);
+    fragment[6] = 0x20;
+    fragment[10..12].fill(0);
+    let sum = crate::packet::checksum::of(&fragment[..20]);
+    fragment[10..12].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(bench.give(&fragment).0, Verdict::Drop(Reason::TcpFragment));
+}
+
+#[test]
+fn a_ping_to_a_vip_is_answered() {
+    let mut bench = Bench::new(StackSettings::on(PLAIN));
+    let mut ping = Vec::new();
+    let echo = etherparse::PacketBuilder::ipv4([198, 51, 100, 1], [203, 0, 113, 1], 9);
+    echo.icmpv4_echo_request(1, 2).write(&mut ping, b"payload").unwrap();
+    let mut frame = Frame::copy_of(&ping, Offload::default());
+    let verdict = bench.stack.handle_frame(bench.now, &mut frame, Arrival::Queue);
+    assert_eq!(verdict, Verdict::Answer(Reason::EchoRequest));
+    assert_eq!(frame.packet()[20], 0);
+}
+
+#[test]
 fn each_flow_has_one_owner_and_others_hand_it_over() {
     let shares = [0, 1, 2].map(|worker| Share { worker: WorkerId(worker), workers: 3 });
     let mut stacks = shares.map(|share| {

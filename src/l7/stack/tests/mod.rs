@@ -20,7 +20,7 @@ use etherparse::PacketBuilder;
 use super::segment::{Segment, checksum_is_right};
 use super::sequence::Sequence;
 use super::*;
-use crate::datapath::{Arrival, Reason, Verdict};
+use crate::datapath::Reason;
 use crate::packet::{Offload, TcpFlags, View};
 
 pub(super) const SYN: u8 = 2;
