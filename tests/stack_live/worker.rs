@@ -91,15 +91,17 @@ async fn answer(mut stream: FlowStream) {
     } else {
         let mut left = usize::try_from(stream.read_u64().await.expect("a number")).expect("not that many");
         let mut seed = 1u32;
+        let mut bytes = vec![0; (1 << 20) + 1];
+        bytes.fill_with(|| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            seed.to_be_bytes()[0]
+        });
         while left > 0 {
-            let length = left.min(buffer.len());
-            for byte in &mut buffer[..length] {
-                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                *byte = (seed >> 24) as u8;
-            }
-            hash.write(&buffer[..length]);
-            stream.write_all(&buffer[..length]).await.expect("written");
-            left -= length;
+            // The odd length shifts the bytes against all segments.
+            let part = &bytes[..left.min(bytes.len())];
+            hash.write(part);
+            stream.write_all(part).await.expect("written");
+            left -= part.len();
         }
     }
     stream.write_all(&hash.finish().to_be_bytes()).await.expect("written");
