@@ -148,7 +148,7 @@ fn a_later_fragment_gets_addresses_and_identification_and_nothing_else() {
         let later = |packet: &Packet| {
             let mut bytes = packet.build();
             // The same place in both families: behind flags, the offset in units of eight bytes.
-            let offset: u16 = if packet.is_v4() { 0x2003 } else { 24 | 1 };
+            let offset: u16 = if packet.is_v4() { 0x2003 } else { 24 + 1 };
             let at = if packet.is_v4() { 6 } else { 42 };
             bytes[at..at + 2].copy_from_slice(&offset.to_be_bytes());
             if packet.is_v4() {
