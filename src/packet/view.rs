@@ -144,7 +144,7 @@ impl View {
         if length < transport_at || length > packet.len() {
             return Err(Unreadable::Malformed);
         }
-        if checksum::of(header.slice()) != 0 {
+        if checksum::of_header(header.slice()) != 0 {
             return Err(Unreadable::HeaderChecksum);
         }
         if !header.options().is_empty() {
