@@ -13,6 +13,9 @@ pub mod rewrite;
 pub mod tuple;
 pub mod view;
 
+#[cfg(test)]
+mod tests;
+
 pub use frame::{ChecksumState, Frame, HEADROOM, MAX_PACKET, Offload, SegmentKind, Segments};
 pub use tuple::{Address, Endpoint, Family, FiveTuple, Protocol};
 pub use view::{FragmentInfo, TcpFlags, Transport, Unreadable, View};
