@@ -63,7 +63,7 @@ fn open(table: &mut FlowTable, now: Instant, number: u32, vip: u16, chance: &mut
 
 /// A table with established TCP flows, and the tuples of both directions' packets in random order.
 fn filled(flows: u32) -> (FlowTable, Vec<FiveTuple>) {
-    let mut table = table(flows);
+    let mut table = table(flows.max(MANY));
     let mut chance = StdRng::seed_from_u64(1);
     let mut tuples = Vec::new();
     for number in 0..flows {
@@ -86,8 +86,7 @@ fn filled(flows: u32) -> (FlowTable, Vec<FiveTuple>) {
 /// What the translator asks of the table for every packet of a known flow.
 fn packet(table: &mut FlowTable, now: Instant, tuple: &FiveTuple) -> Option<FiveTuple> {
     let Lookup::Here(id, direction) = table.find(tuple, WorkerSet::default()) else { return None };
-    let change = table.observe(now, id, direction, Event::Tcp(TcpFlags::ACK), 1500);
-    black_box(change);
+    let _ = black_box(table.observe(now, id, direction, Event::Tcp(TcpFlags::ACK), 1500));
     table.rewritten(id, direction)
 }
 

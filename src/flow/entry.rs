@@ -105,7 +105,6 @@ impl Entry {
 
 impl Cold {
     /// Counts 2³² packets.
-    #[cold]
     pub fn carry(&mut self, direction: Direction) {
         let high = &mut self.packets[direction as usize];
         *high = high.saturating_add(1);

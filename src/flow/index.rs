@@ -6,13 +6,13 @@
 //!                 ├─▶ second  [  0  ][ word ] …
 //!                 └─▶ tag                 │
 //!                                         ▼
-//!                       │ tag 32 │ worker 6 │ entry 26 │      0: empty
+//!                       │ tag 32 │ worker 6 │ direction 1 │ entry 25 │      0: empty
 //! ```
 //!
-//! Every flow has two words here, one for each key. A word names the worker that owns the flow and the number
-//! of its entry; the key itself is in the entry, which only the owner may look at. So a word that is mine
-//! is a fact once my entry agrees, and a word that is another's is a hint, right but for one in 2³²
-//! for each word looked at: the frame is handed over, and the owner knows for certain.
+//! Every flow has two words here, one for each key. A word names the worker that owns the flow, the number of its entry, and
+//! which of its two keys it stands for; the key itself is in the entry, which only the owner may look at. So a
+//! word that is mine is a fact once my entry agrees, and a word that is another's is a hint, right but for
+//! one in 2³² for each word looked at: the frame is handed over, and the owner knows for certain.
 //!
 //! **Where a word goes.** Into the first bucket while that has few, else into the emptier of the
 //! two. (The emptier of two always would find 63 % of the keys in the first bucket; this rule finds
@@ -34,6 +34,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 
+use super::binding::Direction;
 use crate::datapath::WorkerId;
 use crate::packet::FiveTuple;
 
@@ -63,14 +64,26 @@ impl Bucket {
 
 /// What stands in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Word(u64);
+struct Word(u64);
+
+/// What a word says of its key: whose flow it is, and which of the flow's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub worker: WorkerId,
+    pub direction: Direction,
+    pub entry: u32,
+}
 
 impl Word {
-    const ENTRY_BITS: u32 = 26;
+    const ENTRY_BITS: u32 = 25;
+    const DIRECTION: u64 = 1 << Self::ENTRY_BITS;
+    const WORKER_AT: u32 = Self::ENTRY_BITS + 1;
 
-    fn new(tag: u32, worker: WorkerId, entry: u32) -> Self {
-        let worker = u64::from(worker.0 & 0x3f) << Self::ENTRY_BITS;
-        Self(u64::from(tag) << 32 | worker | u64::from(entry & ((1 << Self::ENTRY_BITS) - 1)))
+    fn new(tag: u32, place: Place) -> Self {
+        let Place { worker, direction, entry } = place;
+        let worker = u64::from(worker.0 & 0x3f) << Self::WORKER_AT;
+        let direction = (direction as u64) << Self::ENTRY_BITS;
+        Self(u64::from(tag) << 32 | worker | direction | u64::from(entry) & (Self::DIRECTION - 1))
     }
 
     #[inline]
@@ -79,13 +92,12 @@ impl Word {
     }
 
     #[inline]
-    pub const fn worker(self) -> WorkerId {
-        WorkerId((self.0 >> Self::ENTRY_BITS & 0x3f) as u8)
-    }
-
-    #[inline]
-    pub const fn entry(self) -> u32 {
-        (self.0 & ((1 << Self::ENTRY_BITS) - 1)) as u32
+    const fn place(self) -> Place {
+        Place {
+            worker: WorkerId((self.0 >> Self::WORKER_AT & 0x3f) as u8),
+            direction: if self.0 & Self::DIRECTION == 0 { Direction::Original } else { Direction::Reply },
+            entry: (self.0 & (Self::DIRECTION - 1)) as u32,
+        }
     }
 }
 
@@ -149,9 +161,9 @@ impl Index {
         &self.buckets[number]
     }
 
-    /// Calls `look` with the words that may be this key's, until it gives something.
+    /// Calls `look` with the places that may be this key's, until it gives something.
     #[inline]
-    pub fn find_map<R>(&self, key: Key, mut look: impl FnMut(Word) -> Option<R>) -> Option<R> {
+    pub fn find_map<R>(&self, key: Key, mut look: impl FnMut(Place) -> Option<R>) -> Option<R> {
         for number in [key.first, key.second] {
             let words = self.bucket(number).words();
             // Compare all eight before branching: where the match stands is chance, and a branch
@@ -163,7 +175,7 @@ impl Index {
             while matches != 0 {
                 let slot = matches.trailing_zeros() as usize;
                 matches &= matches - 1;
-                if let Some(found) = look(Word(words[slot % SLOTS])) {
+                if let Some(found) = look(Word(words[slot % SLOTS]).place()) {
                     return Some(found);
                 }
             }
@@ -172,8 +184,8 @@ impl Index {
     }
 
     /// Puts a word in for this key. The caller has made sure, under the key's lock, that it has none.
-    pub fn insert(&self, key: Key, worker: WorkerId, entry: u32) -> Result<(), Full> {
-        let word = Word::new(key.tag, worker, entry).0;
+    pub fn insert(&self, key: Key, place: Place) -> Result<(), Full> {
+        let word = Word::new(key.tag, place).0;
         let (first, second) = (self.bucket(key.first), self.bucket(key.second));
         loop {
             let load = first.load();
@@ -185,9 +197,9 @@ impl Index {
         }
     }
 
-    /// Takes the word out again. Only the worker in it may do that.
-    pub fn remove(&self, key: Key, worker: WorkerId, entry: u32) {
-        let word = Word::new(key.tag, worker, entry).0;
+    /// Takes a key's word out again. Only the worker in it may do that.
+    pub fn remove(&self, key: Key, place: Place) {
+        let word = Word::new(key.tag, place).0;
         let slots = [key.first, key.second].into_iter().flat_map(|number| &self.bucket(number).0);
         let slot = slots.into_iter().find(|slot| slot.load(Relaxed) == word);
         debug_assert!(slot.is_some(), "both keys of a live flow are in the index");
@@ -248,30 +260,39 @@ mod tests {
         }
     }
 
-    fn owner(index: &Index, tuple: &FiveTuple) -> Option<(WorkerId, u32)> {
-        index.find_map(index.key(tuple), |word| Some((word.worker(), word.entry())))
+    fn place(worker: u8, entry: u32) -> Place {
+        Place { worker: WorkerId(worker), direction: Direction::Reply, entry }
+    }
+
+    fn found(index: &Index, tuple: &FiveTuple) -> Option<Place> {
+        index.find_map(index.key(tuple), Some)
     }
 
     #[test]
     fn a_word_holds_what_was_put_in() {
-        let word = Word::new(u32::MAX, WorkerId(63), (1 << 26) - 1);
-        assert_eq!((word.tag(), word.worker(), word.entry()), (u32::MAX, WorkerId(63), (1 << 26) - 1));
-        assert_ne!(Word::new(1, WorkerId(0), 0).0, 0);
+        for direction in [Direction::Original, Direction::Reply] {
+            for (tag, worker, entry) in [(u32::MAX, 63, (1 << 25) - 1), (1, 0, 0), (7, 0, 9), (7, 9, 0)] {
+                let place = Place { direction, ..place(worker, entry) };
+                let word = Word::new(tag, place);
+                assert_eq!((word.tag(), word.place()), (tag, place));
+                assert_ne!(word.0, 0);
+            }
+        }
     }
 
     #[test]
     fn what_is_inserted_is_found_and_what_is_removed_is_not() {
         let index = Index::new(1000, 7);
         for number in 0..2000 {
-            index.insert(index.key(&tuple(number)), WorkerId(5), number).unwrap();
+            index.insert(index.key(&tuple(number)), place(5, number)).unwrap();
         }
         for number in 0..2000 {
-            assert_eq!(owner(&index, &tuple(number)), Some((WorkerId(5), number)));
+            assert_eq!(found(&index, &tuple(number)), Some(place(5, number)));
         }
         assert_eq!(index.words(), 2000);
         for number in 0..2000 {
-            index.remove(index.key(&tuple(number)), WorkerId(5), number);
-            assert_eq!(owner(&index, &tuple(number)), None);
+            index.remove(index.key(&tuple(number)), place(5, number));
+            assert_eq!(found(&index, &tuple(number)), None);
         }
         assert_eq!(index.words(), 0);
     }
@@ -283,13 +304,14 @@ mod tests {
         // All keys, then each replaced twice.
         for number in 0..flows * 6 {
             if let Some(old) = number.checked_sub(flows * 2) {
-                index.remove(index.key(&tuple(old)), WorkerId(0), old);
+                index.remove(index.key(&tuple(old)), place(0, old));
             }
-            assert_eq!(index.insert(index.key(&tuple(number)), WorkerId(0), number), Ok(()), "{number}");
+            let key = index.key(&tuple(number));
+            assert_eq!(index.insert(key, place(0, number)), Ok(()), "{number}");
         }
         let first = (flows * 4..flows * 6).filter(|number| {
             let key = index.key(&tuple(*number));
-            index.bucket(key.first).words().contains(&Word::new(key.tag, WorkerId(0), *number).0)
+            index.bucket(key.first).words().contains(&Word::new(key.tag, place(0, *number)).0)
         });
         assert!(first.count() > flows as usize * 14 / 10);
     }
@@ -299,11 +321,11 @@ mod tests {
         let index = Index::new(1, 3);
         let key = index.key(&tuple(1));
         for number in 0..16 {
-            assert_eq!(index.insert(key, WorkerId(1), number), Ok(()));
+            assert_eq!(index.insert(key, place(1, number)), Ok(()));
         }
-        assert_eq!(index.insert(key, WorkerId(1), 16), Err(Full));
-        index.remove(key, WorkerId(1), 3);
-        assert_eq!(index.insert(key, WorkerId(1), 16), Ok(()));
+        assert_eq!(index.insert(key, place(1, 16)), Err(Full));
+        index.remove(key, place(1, 3));
+        assert_eq!(index.insert(key, place(1, 16)), Ok(()));
     }
 
     #[test]

@@ -28,9 +28,10 @@
 
 use rand::Rng;
 
-use super::binding::{Direction, Ends, Nat};
+use super::binding::{Direction, Nat};
+use super::endpoints::Backend;
 use super::entry::Entry;
-use super::index::{Full, Key};
+use super::index::{Full, Key, Place};
 use super::ports::Local;
 use super::slab::FlowId;
 use super::table::{Ended, FlowTable, Lookup, Why};
@@ -117,7 +118,7 @@ impl FlowTable {
         if !shared.clients.enter(new.client.address) {
             return Err(OpenError::ClientLimit);
         }
-        let opening = Opening { now, new, protocol, backend: backend.number, before };
+        let opening = Opening { now, new, protocol, backend: *backend, before };
         let opened = self.enter(&opening, key, chance, &mut ended);
         if opened.is_err() {
             shared.clients.leave(new.client.address);
@@ -166,7 +167,7 @@ impl FlowTable {
             let entered = self.enter_original(now, id, original, ended);
             if entered.is_err() {
                 self.slab.get(id).into_iter().for_each(|entry| self.leave_pool(entry));
-                self.shared.index.remove(reply, self.worker, id.index());
+                self.shared.index.remove(reply, self.place(id, Direction::Reply));
             }
             entered
         });
@@ -188,7 +189,7 @@ impl FlowTable {
         if !self.shared.reserve() && !self.reclaim(now, ended) {
             return Err(OpenError::TableFull);
         }
-        self.shared.index.insert(key, self.worker, id.index()).map_err(|Full| {
+        self.shared.index.insert(key, self.place(id, Direction::Original)).map_err(|Full| {
             self.shared.release();
             OpenError::TableFull
         })
@@ -215,17 +216,16 @@ impl FlowTable {
         chance: &mut impl Rng,
         ended: &mut impl FnMut(Ended),
     ) -> Result<Key, OpenError> {
-        let ends = self.slab.get(id).and_then(|entry| self.ends(entry)).ok_or(OpenError::Mismatch)?;
         if opening.new.nat == Nat::Dnat {
-            return self.try_reply(id, &ends).unwrap_or(Err(OpenError::InUse));
+            return self.try_reply(opening, id, opening.new.client).unwrap_or(Err(OpenError::InUse));
         }
-        let found = self.free_local(opening, id, &ends, chance);
+        let found = self.free_local(opening, id, chance);
         let (local, entered) = match found {
             Some(found) => found,
-            None => self.closed_local(opening, id, &ends, ended).ok_or(OpenError::NoLocalPort)?,
+            None => self.closed_local(opening, id, ended).ok_or(OpenError::NoLocalPort)?,
         };
         let key = entered?;
-        self.shared.uses.add(opening.backend, opening.protocol);
+        self.shared.uses.add(opening.backend.number, opening.protocol);
         self.slab.get_mut(id).into_iter().for_each(|entry| entry.local = local);
         Ok(key)
     }
@@ -235,18 +235,17 @@ impl FlowTable {
         &self,
         opening: &Opening,
         id: FlowId,
-        ends: &Ends,
         chance: &mut impl Rng,
     ) -> Option<(Local, Result<Key, OpenError>)> {
         let (pool, uses) = (&self.shared.pool, &self.shared.uses);
-        let family = ends.client.address.family();
-        if uses.exhaust(opening.backend, opening.protocol, pool.capacity(family)) {
+        let family = opening.new.client.address.family();
+        if uses.exhaust(opening.backend.number, opening.protocol, pool.capacity(family)) {
             return None;
         }
         // What an earlier flow of this tuple was sent from comes last: the backend may still be in
         // TIME-WAIT there.
         let candidates = pool.candidates(family, chance).filter(|local| Some(*local) != opening.before);
-        candidates.chain(opening.before).find_map(|local| Some((local, self.try_local(id, ends, local)?)))
+        candidates.chain(opening.before).find_map(|local| Some((local, self.try_local(opening, id, local)?)))
     }
 
     /// Enters the reply key of a local endpoint that a closed flow had, which ends.
@@ -254,7 +253,6 @@ impl FlowTable {
         &mut self,
         opening: &Opening,
         id: FlowId,
-        ends: &Ends,
         ended: &mut impl FnMut(Ended),
     ) -> Option<(Local, Result<Key, OpenError>)> {
         let endpoints = &self.shared.endpoints;
@@ -262,36 +260,42 @@ impl FlowTable {
             self.slab.entry(*index).is_some_and(|entry| {
                 let backend = endpoints.backend(entry.backend).map(|backend| backend.number);
                 let protocol = endpoints.vip(entry.vip).map(|(protocol, _)| *protocol);
-                let same = (backend, protocol) == (Some(opening.backend), Some(opening.protocol));
+                let same = (backend, protocol) == (Some(opening.backend.number), Some(opening.protocol));
                 same && entry.local.port != 0
             })
         })?;
         let local = self.slab.entry(index)?.local;
         self.end(opening.now, index, Why::Reclaimed).into_iter().for_each(ended);
-        Some((local, self.try_local(id, ends, local)?))
+        Some((local, self.try_local(opening, id, local)?))
     }
 
     /// Enters the reply key that a local endpoint makes; `None` if that is taken.
-    fn try_local(&self, id: FlowId, ends: &Ends, local: Local) -> Option<Result<Key, OpenError>> {
-        let source = self.shared.pool.endpoint(local)?;
-        self.try_reply(id, &Ends { source, ..*ends })
+    fn try_local(&self, opening: &Opening, id: FlowId, local: Local) -> Option<Result<Key, OpenError>> {
+        self.try_reply(opening, id, self.shared.pool.endpoint(local)?)
     }
 
-    /// Enters a reply key unless it is taken, which gives `None`. A word of another worker cannot be looked
-    /// into from here, so a likeness counts as taken: once in 2³² a free port is passed over.
-    fn try_reply(&self, id: FlowId, ends: &Ends) -> Option<Result<Key, OpenError>> {
-        let tuple = ends.key(Direction::Reply);
+    /// Enters the reply key of a flow that the backend sees coming from `source`, unless it is taken, which
+    /// gives `None`. A word of another worker cannot be looked into from here, so a likeness counts as
+    /// taken: once in 2³² a free port is passed over.
+    fn try_reply(&self, opening: &Opening, id: FlowId, source: Endpoint) -> Option<Result<Key, OpenError>> {
+        let Opening { protocol, backend, .. } = *opening;
+        let tuple = FiveTuple { protocol, source: backend.endpoint, destination: source };
         let index = &self.shared.index;
         let key = index.key(&tuple);
         let _lock = self.shared.replies.lock(key);
-        let taken = index.find_map(key, |word| {
-            let mine = word.worker() == self.worker;
-            (!mine || self.direction(word.entry(), &tuple).is_some()).then_some(())
+        let taken = index.find_map(key, |place| {
+            let mine = place.worker == self.worker;
+            (!mine || self.verified(place, &tuple).is_some()).then_some(())
         });
         if taken.is_some() {
             return None;
         }
-        Some(index.insert(key, self.worker, id.index()).map(|()| key).map_err(|Full| OpenError::TableFull))
+        let entered = index.insert(key, self.place(id, Direction::Reply));
+        Some(entered.map(|()| key).map_err(|Full| OpenError::TableFull))
+    }
+
+    fn place(&self, id: FlowId, direction: Direction) -> Place {
+        Place { worker: self.worker, direction, entry: id.index() }
     }
 }
 
@@ -301,8 +305,7 @@ struct Opening {
     now: Instant,
     new: NewFlow,
     protocol: Protocol,
-    /// The number of the backend's endpoint.
-    backend: u32,
+    backend: Backend,
     /// What an earlier flow of the same tuple was sent from.
     before: Option<Local>,
 }

@@ -15,8 +15,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The most flows that a table can be made for: an entry's number fits 26 bits.
-    pub const MOST_FLOWS: u32 = 1 << 26;
+    /// The most flows that a table can be made for: an entry's number fits 25 bits.
+    pub const MOST_FLOWS: u32 = 1 << 25;
 
     /// A table for `max_flows`, of which one client may have a quarter.
     pub fn new(max_flows: u32) -> Self {
@@ -80,7 +80,7 @@ mod tests {
     fn absurd_limits_are_held_to_bounds() {
         for (name, flows, client, want) in [
             ("none at all", 0, 0, (1, 1)),
-            ("more than entries have numbers", u32::MAX, u32::MAX, (1 << 26, 1 << 26)),
+            ("more than entries have numbers", u32::MAX, u32::MAX, (1 << 25, 1 << 25)),
             ("a client with more than all", 10, 100, (10, 10)),
             ("the usual", 1000, 250, (1000, 250)),
         ] {

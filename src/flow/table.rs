@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::binding::{Binding, Direction, Ends};
+use super::binding::{Binding, Direction};
 use super::entry::{Entry, Traffic};
-use super::index::Key;
+use super::index::{Key, Place};
 use super::shared::Shared;
 use super::slab::{FlowId, Slab};
 use super::tcp::{Phase, State, TcpFlags};
@@ -128,10 +128,10 @@ impl FlowTable {
     #[inline]
     pub(super) fn find_key(&self, key: Key, tuple: &FiveTuple, visited: WorkerSet) -> Lookup {
         let mut elsewhere = Lookup::Nowhere;
-        let here = self.shared.index.find_map(key, |word| {
-            let worker = word.worker();
+        let here = self.shared.index.find_map(key, |place| {
+            let worker = place.worker;
             if worker == self.worker {
-                return self.direction(word.entry(), tuple);
+                return self.verified(place, tuple);
             }
             if elsewhere == Lookup::Nowhere && !visited.contains(worker) {
                 elsewhere = Lookup::Elsewhere(worker);
@@ -141,32 +141,32 @@ impl FlowTable {
         here.map_or(elsewhere, |(id, direction)| Lookup::Here(id, direction))
     }
 
-    /// Whether the flow in this entry has the tuple as one of its keys.
+    /// The flow in a place that is this worker's, if the tuple is its key.
     #[inline]
-    pub(super) fn direction(&self, index: u32, tuple: &FiveTuple) -> Option<(FlowId, Direction)> {
-        let ends = self.ends(self.slab.entry(index)?)?;
-        let direction = if ends.key(Direction::Original) == *tuple {
-            Direction::Original
-        } else if ends.key(Direction::Reply) == *tuple {
-            Direction::Reply
-        } else {
-            return None;
-        };
-        Some((self.slab.id(index)?, direction))
+    pub(super) fn verified(&self, place: Place, tuple: &FiveTuple) -> Option<(FlowId, Direction)> {
+        let entry = self.slab.entry(place.entry)?;
+        let key = self.key(entry, place.direction)?;
+        (key == *tuple).then_some((self.slab.id(place.entry)?, place.direction))
     }
 
+    /// The tuple that a packet of this direction arrives with.
     #[inline]
-    pub(super) fn ends(&self, entry: &Entry) -> Option<Ends> {
+    pub(super) fn key(&self, entry: &Entry, direction: Direction) -> Option<FiveTuple> {
         let (protocol, vip) = *self.shared.endpoints.vip(entry.vip)?;
-        let backend = self.shared.endpoints.backend(entry.backend)?.endpoint;
-        let source = self.shared.pool.endpoint(entry.local).unwrap_or(entry.client);
-        Some(Ends { protocol, client: entry.client, vip, backend, source })
+        let (source, destination) = match direction {
+            Direction::Original => (entry.client, vip),
+            Direction::Reply => {
+                let backend = self.shared.endpoints.backend(entry.backend)?.endpoint;
+                (backend, self.shared.pool.endpoint(entry.local).unwrap_or(entry.client))
+            }
+        };
+        Some(FiveTuple { protocol, source, destination })
     }
 
     /// The tuple that a packet of this flow leaves with; `None` once the flow has ended.
     #[inline]
     pub fn rewritten(&self, id: FlowId, direction: Direction) -> Option<FiveTuple> {
-        self.ends(self.slab.get(id)?).map(|ends| ends.rewritten(direction))
+        self.key(self.slab.get(id)?, direction.reversed()).map(FiveTuple::reversed)
     }
 
     /// What the flow is bound to; `None` once it has ended.
@@ -216,6 +216,36 @@ impl FlowTable {
         let now = self.moved_on_to(now);
         let Some(entry) = self.slab.get_mut(id) else { return Change::Gone };
         let state = entry.state;
+        let steady = match event {
+            Event::Tcp(flags) => !flags.any(TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST),
+            Event::Udp => true,
+        };
+        if !(steady && state.phase() == Phase::Open) {
+            return self.observe_change(now, id, direction, event, bytes);
+        }
+        let first = entry.is_silent(direction);
+        entry.deadline = low(self.timers.hold(tick_after(now, self.timeouts.of_state(state))));
+        if entry.count(direction, bytes as u64) {
+            self.carry(id, direction);
+        }
+        if first && state == State::Udp && direction == Direction::Reply {
+            Change::Accepted
+        } else {
+            Change::Nothing
+        }
+    }
+
+    /// The same for packets that may change the state, and those that come in a state where nothing is lazy.
+    fn observe_change(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        direction: Direction,
+        event: Event,
+        bytes: usize,
+    ) -> Change {
+        let Some(entry) = self.slab.get_mut(id) else { return Change::Gone };
+        let state = entry.state;
         let next = match event {
             Event::Tcp(flags) if direction == Direction::Original && state.is_over() && flags.opens() => {
                 return Change::Reopen;
@@ -223,18 +253,16 @@ impl FlowTable {
             Event::Tcp(flags) => state.next(direction, flags),
             Event::Udp => state,
         };
-        let first = entry.is_silent(direction);
-        let carry = entry.count(direction, bytes as u64);
-        if next == state && next.phase() == Phase::Open {
-            entry.deadline = low(self.timers.hold(tick_after(now, self.timeouts.of_state(state))));
-        } else {
-            self.settle(now, id.index(), next);
+        if entry.count(direction, bytes as u64) {
+            self.carry(id, direction);
         }
-        if carry && let Some(cold) = self.slab.cold_mut(id.index()) {
-            cold.carry(direction);
-        }
-        let answered = first && state == State::Udp && direction == Direction::Reply;
-        if answered { Change::Accepted } else { Change::between(state, next, direction) }
+        self.settle(now, id.index(), next);
+        Change::between(state, next, direction)
+    }
+
+    #[cold]
+    fn carry(&mut self, id: FlowId, direction: Direction) {
+        self.slab.cold_mut(id.index()).into_iter().for_each(|cold| cold.carry(direction));
     }
 
     /// Notes that an ICMP error says that the backend cannot be reached by this flow. The flow stays, as it
@@ -319,13 +347,16 @@ impl FlowTable {
 
     /// Takes a flow out of everything that knows it.
     pub(super) fn end(&mut self, now: Instant, index: u32, why: Why) -> Option<Ended> {
-        let ends = self.ends(self.slab.entry(index).filter(|entry| entry.live)?)?;
+        let entry = self.slab.entry(index).filter(|entry| entry.live)?;
+        let directions = [Direction::Original, Direction::Reply];
+        let keys = directions.map(|direction| self.key(entry, direction));
         self.timers.disarm(&mut self.slab, index);
         let (entry, cold) = self.slab.remove(index)?;
         let shared = &*self.shared;
         self.leave_pool(&entry);
-        for direction in [Direction::Original, Direction::Reply] {
-            shared.index.remove(shared.index.key(&ends.key(direction)), self.worker, index);
+        for (direction, key) in directions.into_iter().zip(keys) {
+            let place = Place { worker: self.worker, direction, entry: index };
+            shared.index.remove(shared.index.key(&key?), place);
         }
         shared.clients.leave(entry.client.address);
         shared.release();

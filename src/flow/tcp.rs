@@ -68,6 +68,7 @@ impl TcpFlags {
 impl std::ops::BitOr for TcpFlags {
     type Output = Self;
 
+    #[inline]
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
