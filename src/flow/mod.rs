@@ -13,6 +13,9 @@ mod table;
 mod tcp;
 mod timers;
 
+#[cfg(test)]
+mod tests;
+
 pub use binding::{Binding, Direction, Nat};
 pub use entry::Traffic;
 pub use open::{NewFlow, OpenError};

@@ -20,7 +20,8 @@
 //! to delete mappings in use to make room. These are not in use: a closed flow has both FINs or a RST behind it and is
 //! kept for stragglers; a half-open one has carried no data yet and has had a handshake's time. If it did
 //! live, its client's next SYN opens it again. Without this rule a flood of SYNs from invented addresses
-//! would lock everybody out for the four minutes that RFC 5382 REQ-5 gives to half-open flows.
+//! would lock everybody out for the four minutes that RFC 5382 REQ-5 gives to half-open flows. With it, one of less than
+//! a fifth of the table a second locks nobody out.
 //!
 //! **When the pool is used up** towards a backend, the oldest of this worker's closed flows to it gives way with its
 //! port, if there is one among the [`LOOKED_AT`] oldest. That is the port that has rested longest, so

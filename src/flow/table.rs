@@ -382,6 +382,9 @@ impl FlowTable {
 
     /// Puts a new flow into the list where it waits.
     pub(super) fn begin(&mut self, now: Instant, index: u32, state: State) {
+        if self.len() == 1 {
+            self.timers.skip_to(tick(now));
+        }
         let deadline = tick_after(now, self.timeouts.of_state(state));
         self.timers.arm(&mut self.slab, index, state.phase(), deadline);
     }
