@@ -32,7 +32,7 @@ fn flows_in_use_never_give_way() {
     rig.open(at(0), 0, full(client(2), UDP, 0)).unwrap();
     rig.connection(at(50_000), full(client(3), TCP, 0), &OPENED[..1]);
     // A handshake has its five seconds, though everything else is older.
-    assert_eq!(rig.open(at(54_749), 0, full(client(4), TCP, 0)), Err(OpenError::TableFull));
+    assert_eq!(rig.open(at(54_999), 0, full(client(4), TCP, 0)), Err(OpenError::TableFull));
     assert!(rig.ended.is_empty());
     rig.open(at(55_000), 0, full(client(4), TCP, 0)).unwrap();
     assert_eq!(rig.ended.pop().unwrap().binding.client, client(3));

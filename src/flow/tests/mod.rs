@@ -6,6 +6,7 @@ mod limits;
 mod model;
 mod stress;
 mod timing;
+mod wheel;
 mod workers;
 
 use std::collections::HashSet;

@@ -9,8 +9,8 @@ use super::*;
 use crate::flow::{State, Traffic, Why};
 
 const WORKERS: u8 = 2;
-const MOST: usize = 14;
-const MOST_OF_ONE: usize = 6;
+const MOST: usize = 9;
+const MOST_OF_ONE: usize = 5;
 /// Two ports on one address.
 const PORTS: usize = 2;
 /// The table ends flows at ticks of so many nanoseconds.

@@ -101,9 +101,11 @@ fn timeouts_of_nothing_and_of_forever_break_nothing() {
         let mut rig = Rig::new(settings, pool(&["192.0.2.0/24"], 1..=1000), 1);
         let start = Instant::from_nanos(start);
         for (number, packets) in (0..).zip([&OPENED[..1], &OPENED, &CLOSED[..4], &CLOSED]) {
-            rig.connection(start, full(client(number), TCP, 0), packets);
+            let id = rig.connection(start, full(client(number), TCP, 0), packets);
+            let _ = rig.packet(start, id, Original, TcpFlags::ACK);
         }
-        rig.open(start, 0, full(client(9), UDP, 0)).unwrap();
+        let id = rig.open(start, 0, full(client(9), UDP, 0)).unwrap();
+        let _ = rig.packet(start, id, Original, TcpFlags(0));
         rig.audit();
         if timeout == none {
             let due = rig.tables[0].next_deadline().unwrap();
