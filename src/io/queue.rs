@@ -85,7 +85,15 @@ pub fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| gone.iter().any(|errno| *errno as i32 == number))
 }
 
+/// What an error of a non-blocking read means: that there is nothing now, or that it failed.
+pub(super) fn nothing_now(error: io::Error) -> io::Result<bool> {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Ok(false),
+        _ => Err(error),
+    }
+}
+
 /// The error of a queue whose other end is gone, as a TUN device gives it.
-pub(crate) fn gone() -> io::Error {
+pub(super) fn gone() -> io::Error {
     io::Error::from_raw_os_error(Errno::EBADFD as i32)
 }

@@ -72,7 +72,7 @@ impl Netlink {
         }))
     }
 
-    pub(super) fn link(&self, name: &str) -> Result<Option<LinkMessage>, IoError> {
+    pub(in crate::io) fn link(&self, name: &str) -> Result<Option<LinkMessage>, IoError> {
         let question = self.handle().link().get().match_name(name).execute();
         match self.list(question) {
             Ok(links) => Ok(links.into_iter().next()),
