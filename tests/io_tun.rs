@@ -3,6 +3,10 @@
 //! Where namespaces or the TUN node are not to be had the tests say so and do nothing; with
 //! `FOURSEVEN_CI=1` that is a failure.
 
+#[path = "io_tun/cores.rs"]
+mod cores;
+#[path = "io_tun/devices.rs"]
+mod devices;
 #[path = "io_tun/links.rs"]
 mod links;
 #[path = "io_tun/namespace.rs"]
