@@ -11,3 +11,5 @@ mod devices;
 mod links;
 #[path = "io_tun/namespace.rs"]
 mod namespace;
+#[path = "io_tun/speed.rs"]
+mod speed;

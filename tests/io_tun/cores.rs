@@ -70,7 +70,11 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn start<D: Datapath + Clone + Send + 'static>(opened: Opened, core: &D, options: WorkerOptions) -> Self {
+    pub fn start<D: Datapath + Clone + Send + 'static>(
+        opened: Opened,
+        core: &D,
+        options: WorkerOptions,
+    ) -> Self {
         let cores = vec![core.clone(); opened.queues.len()];
         let counters: Vec<_> = opened.queues.iter().map(|_| Arc::new(Counters::new(0))).collect();
         let stop = Stop::new();

@@ -36,14 +36,20 @@ fn stream(here: &str, peer: &str, bytes: usize) {
     let peer = peer.to_owned();
     let sender = thread::spawn(move || {
         let mut stream = TcpStream::connect((peer.as_str(), port)).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
         let data: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
         stream.write_all(&data).unwrap();
     });
     let mut data = Vec::new();
-    listener.accept().unwrap().0.read_to_end(&mut data).unwrap();
+    let mut accepted = listener.accept().unwrap().0;
+    accepted.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    accepted.read_to_end(&mut data).unwrap();
     sender.join().unwrap();
     assert_eq!(data.len(), bytes);
-    assert!(data.iter().enumerate().all(|(at, &byte)| byte == (at % 251) as u8), "the data are what was sent");
+    assert!(
+        data.iter().enumerate().all(|(at, &byte)| byte == (at % 251) as u8),
+        "the data are what was sent"
+    );
 }
 
 #[test]
@@ -64,13 +70,19 @@ fn ping_udp_and_tcp_of_both_families_come_through_each_kind_of_queue() {
                     socket.send_to(b"there and back", (peer, 4000)).unwrap();
                     let mut buffer = [0; 64];
                     let (length, from) = socket.recv_from(&mut buffer).unwrap();
-                    assert_eq!((&buffer[..length], from.ip().to_string().as_str()), (&b"there and back"[..], peer));
+                    assert_eq!(
+                        (&buffer[..length], from.ip().to_string().as_str()),
+                        (&b"there and back"[..], peer)
+                    );
                     stream(here, peer, 5_000_000);
                 });
             }
             let totals = run.stop();
             let (longest, large) = (core.seen.longest.load(SeqCst), core.seen.large.load(SeqCst));
-            println!("{io} x {queues}: {} packets, {large} of them large, the longest {longest}", totals.received);
+            println!(
+                "{io} x {queues}: {} packets, {large} of them large, the longest {longest}",
+                totals.received
+            );
             match io {
                 IoChoice::Plain => assert_eq!((longest, large), (1500, 0)),
                 IoChoice::Auto | IoChoice::Offload => assert!(longest > 20_000 && large > 100),
@@ -104,7 +116,12 @@ fn flows_spread_over_the_queues_and_none_is_lost() {
                     assert_eq!(byte, [round]);
                 }
             }
-            assert!(run.received(0) > 100 && run.received(1) > 100, "{} and {}", run.received(0), run.received(1));
+            assert!(
+                run.received(0) > 100 && run.received(1) > 100,
+                "{} and {}",
+                run.received(0),
+                run.received(1)
+            );
             run.stop();
         });
     });
@@ -119,7 +136,10 @@ fn auto_takes_offload_and_says_so_and_plain_has_one_queue() {
             assert!(auto.why.starts_with("the kernel passes large TCP"), "{}", auto.why);
             drop(auto);
             let plain = open(&request(IoChoice::Plain, 1)).unwrap();
-            assert_eq!((plain.kind, plain.queues.len(), plain.why.as_str()), (QueueKind::Plain, 1, "plain was asked for"));
+            assert_eq!(
+                (plain.kind, plain.queues.len(), plain.why.as_str()),
+                (QueueKind::Plain, 1, "plain was asked for")
+            );
             assert!(std::fs::read_to_string("/proc/net/dev").is_ok());
             drop(plain);
             let error = open(&request(IoChoice::Plain, 2)).map(|opened| opened.why).unwrap_err();
@@ -137,7 +157,10 @@ fn a_name_that_is_taken_is_told_by_whom() {
             let _held = open(&TunRequest { name: "fs2".into(), io: IoChoice::Auto, queues: 1 }).unwrap();
             for io in IoChoice::ALL {
                 for (name, want) in [
-                    ("fs0", "the name fs0 is taken: there is a network device of this name that is no TUN device"),
+                    (
+                        "fs0",
+                        "the name fs0 is taken: there is a network device of this name that is no TUN device",
+                    ),
                     ("fs2", "the name fs2 is taken: another program has this device open"),
                 ] {
                     let request = TunRequest { name: name.into(), io, queues: 1 };
@@ -196,7 +219,8 @@ fn a_deleted_device_ends_the_run_with_its_name_asleep_or_busy() {
 fn a_device_that_is_down_takes_nothing_and_the_worker_waits_for_better_days() {
     private("devices::a_device_that_is_down_takes_nothing_and_the_worker_waits_for_better_days", || {
         let namespace = Namespace::new();
-        let run = namespace.run(|| Run::start(opened(IoChoice::Auto, 1), &Reflector::default(), WorkerOptions::default()));
+        let run = namespace
+            .run(|| Run::start(opened(IoChoice::Auto, 1), &Reflector::default(), WorkerOptions::default()));
         namespace.command("ping -c 1 -W 2 10.9.0.2");
         let before = run.totals();
         namespace.netlink(|net| net.set_down("fs0").unwrap());
