@@ -167,6 +167,20 @@ impl Crew {
         self.host(id).map_or(0, |host| host.child.id())
     }
 
+    /// A command that will run what is added to it as arguments in a host's network, with all that
+    /// this starts, no longer than this thread runs (see [`inside`](super::inside)).
+    pub fn inside(&self, id: HostId, name: &str) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg0("fourseven")
+            .args(["lab", "inside", "--name", name, "--parent"])
+            .arg(std::process::id().to_string())
+            .arg("--pid")
+            .arg(self.pid(id).to_string())
+            .arg("--");
+        command
+    }
+
     /// Waits until a new host's namespace is there.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::sandbox::Forbidden;
+use crate::io::IoError;
 
 /// Why the lab could not be built, or came to an early end.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,12 @@ pub enum LabError {
         /// Why.
         why: String,
     },
+    /// The network could not be laid.
+    #[error(transparent)]
+    Network(#[from] IoError),
+    /// Nobody reads the story any more.
+    #[error("cannot write: {0}")]
+    Output(io::Error),
     /// The system refused something.
     #[error("cannot {what}: {source}")]
     System {

@@ -15,18 +15,22 @@
 //! is bound to the *thread* that spawned the host, so the director spawns from its main thread.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use super::order::{Answer, Order, hear, say};
 use super::serve::Serving;
-use super::{client, link};
+use super::client;
+use super::topology::LinkEnd;
+use crate::io::host::{Netlink, Route};
+use crate::io::IoError;
 
 /// Holds a namespace and carries out orders until standard input ends. `parent` is the
 /// director's process id, as that sees itself.
@@ -70,7 +74,7 @@ struct Host {
 impl Host {
     fn carry_out(&mut self, order: Order) -> io::Result<Answer> {
         match order {
-            Order::SetUp { links } => link::set_up(&links)?,
+            Order::SetUp { links } => set_up(&links).map_err(io::Error::other)?,
             Order::Serve { what } => self.serving = Some(Serving::start(what)?),
             Order::StopServing => self.serving = None,
             Order::AwaitListener { at, patience } => await_listener(at, patience)?,
@@ -79,6 +83,29 @@ impl Host {
         }
         Ok(Answer::Done)
     }
+}
+
+fn set_up(links: &[LinkEnd]) -> Result<(), IoError> {
+    let netlink = Netlink::open()?;
+    netlink.set_up("lo")?;
+    for end in links {
+        netlink.rename(&end.arrives_as, &end.name)?;
+        netlink.set_up(&end.name)?;
+        for &address in &end.addresses {
+            netlink.add_address(&end.name, address)?;
+        }
+        for &neighbour in &end.neighbours {
+            netlink.add_route(&Route::on(neighbour.into(), &end.name))?;
+        }
+        for &gateway in &end.gateways {
+            let everywhere = match gateway {
+                IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
+                IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),
+            };
+            netlink.add_route(&Route::via(everywhere, gateway))?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns only if it fails.
