@@ -13,6 +13,7 @@ pub mod error;
 pub mod host;
 pub mod inside;
 pub mod load;
+pub mod memory;
 pub mod namespaces;
 pub mod network;
 pub mod order;

@@ -66,6 +66,16 @@ impl Topology {
         address(family, 2, u16::from(number) + 1)
     }
 
+    /// The balancer's address towards the client.
+    pub fn client_router(self, family: Family) -> IpAddr {
+        address(family, 1, 1)
+    }
+
+    /// The balancer's address towards every backend.
+    pub fn backend_router(self, family: Family) -> IpAddr {
+        address(family, 2, 1)
+    }
+
     /// The addresses that full NAT sends from.
     pub fn local(self, family: Family) -> IpNet {
         match family {
@@ -105,7 +115,7 @@ impl Topology {
             name: "eth0".into(),
             addresses: both(|family| wide(self.client(family))),
             neighbours: vec![],
-            gateways: both(|family| address(family, 1, 1)),
+            gateways: both(|family| self.client_router(family)),
         }
     }
 
@@ -114,7 +124,7 @@ impl Topology {
         LinkEnd {
             arrives_as: "fs-to-client".into(),
             name: "client".into(),
-            addresses: both(|family| wide(address(family, 1, 1))),
+            addresses: both(|family| wide(self.client_router(family))),
             neighbours: vec![],
             gateways: vec![],
         }
@@ -126,8 +136,8 @@ impl Topology {
             arrives_as: format!("fs-backend-{number}"),
             name: "eth0".into(),
             addresses: both(|family| narrow(self.backend(family, number))),
-            neighbours: both(|family| address(family, 2, 1)),
-            gateways: both(|family| address(family, 2, 1)),
+            neighbours: both(|family| self.backend_router(family)),
+            gateways: both(|family| self.backend_router(family)),
         }
     }
 
@@ -136,7 +146,7 @@ impl Topology {
         LinkEnd {
             arrives_as: format!("fs-to-{number}"),
             name: Self::backend_name(number),
-            addresses: both(|family| narrow(address(family, 2, 1))),
+            addresses: both(|family| narrow(self.backend_router(family))),
             neighbours: both(|family| self.backend(family, number)),
             gateways: vec![],
         }
