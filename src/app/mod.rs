@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod lab;
 pub mod output;
+pub mod report;
 mod run;
 
 use std::process::ExitCode;
@@ -34,7 +35,10 @@ pub fn main() -> ExitCode {
     };
     output::start_logging(cli.verbose);
     let result = match cli.command {
-        None => output::print(Cli::command().render_help()).map(|()| ExitCode::SUCCESS),
+        None => {
+            let _ = Cli::command().print_help();
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Run(args)) => args.run(),
         Some(Command::Check(args)) => args.run(),
         Some(Command::Lab(args)) => args.run(),
