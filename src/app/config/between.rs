@@ -21,7 +21,7 @@ use crate::packet::{Address, Family};
 /// What full NAT sends from where nobody said: the lab's prefixes.
 const LOCAL: [&str; 2] = ["10.47.3.0/24", "fd47:3::/64"];
 
-/// The most services and the most listens: their ids have 16 bits.
+/// The most services, listens, and backends in a service: 16 bits number each of them.
 const MOST: usize = 65_535;
 
 /// Checks the whole. `local` is `None` where no prefixes were written.
@@ -88,7 +88,7 @@ fn names(check: &mut Check, services: &[Service]) {
     too_many(check, services.iter().map(|service| &service.name), MOST, "services");
 }
 
-/// Listens are there once over all services, and not too many. Gives the VIPs, each with the first place
+/// Listens are there once over all services, and neither they nor the backends are too many. Gives the VIPs, each with the first place
 /// where it is.
 fn listens<'a>(check: &mut Check, services: &'a [Service]) -> HashMap<Address, &'a Span> {
     let mut seen = HashMap::new();
@@ -105,6 +105,9 @@ fn listens<'a>(check: &mut Check, services: &'a [Service]) -> HashMap<Address, &
         }
     }
     too_many(check, services.iter().flat_map(|service| &service.listen).map(|(_, at)| at), MOST, "listens");
+    for service in services {
+        too_many(check, service.backends.iter().map(|(_, at)| at), MOST, "backends in a service");
+    }
     vips
 }
 

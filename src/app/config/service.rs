@@ -208,18 +208,11 @@ impl Draft {
         if self.incomplete || !all || listens == 0 || backends == 0 {
             return;
         }
-        let all_drain = service.backends.iter().all(|(backend, _)| backend.drain);
-        if all_drain {
-            let at = self.backends.as_ref().map_or(self.at.clone(), Spanned::span);
-            check.add(
-                Mistake::warning(at, "all backends of this service drain, so that it takes no new flows")
-                    .help("leave out `drain` at one of them"),
-            );
-        }
         for (family, word, other) in [(Family::V4, "IPv4", "IPv6"), (Family::V6, "IPv6", "IPv4")] {
             let listen = service.listen.iter().find(|(listen, _)| listen.endpoint.address.family() == family);
-            let backend = service.backends.iter().find(|(b, _)| b.endpoint.address.family() == family);
-            match (listen, backend) {
+            let mut backends =
+                service.backends.iter().filter(|(backend, _)| backend.endpoint.address.family() == family);
+            match (listen, backends.next()) {
                 (Some((listen, at)), None) => check.add(
                     Mistake::new(at.clone(), format!("{listen} can have no backend: none of them is {word}"))
                         .help(format!(
@@ -236,7 +229,15 @@ impl Draft {
                     )
                     .help(format!("a flow stays in its family: listen on an {word} address as well")),
                 ),
-                (None, None) | (Some(_), Some(_)) => {}
+                (Some((listen, _)), Some((first, at))) => {
+                    if first.drain && backends.all(|(backend, _)| backend.drain) {
+                        let message = format!("{listen} takes no new flows: all its backends drain");
+                        check.add(
+                            Mistake::warning(at.clone(), message).help("leave out `drain` at one of them"),
+                        );
+                    }
+                }
+                (None, None) => {}
             }
         }
     }

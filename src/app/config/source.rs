@@ -61,6 +61,8 @@ pub struct Source {
     shown: String,
     /// Where each line starts.
     lines: Vec<usize>,
+    /// Where the last word ends.
+    end: usize,
 }
 
 impl Source {
@@ -74,7 +76,7 @@ impl Source {
         if !shown.ends_with('\n') {
             shown.push('\n');
         }
-        Self { name: name.into(), shown, text, lines }
+        Self { name: name.into(), shown, end: text.trim_end().len(), text, lines }
     }
 
     /// Reads a file, or standard input where the path is `-`. Bytes that are not UTF-8 are a
@@ -142,7 +144,7 @@ impl Source {
     /// What can be underlined of a span: one line of it, and not too much of that. The end of
     /// the file is moved back to where there is something to see.
     pub fn visible(&self, span: &Span) -> Span {
-        let start = self.floor(span.start.min(self.text.trim_end().len()));
+        let start = self.floor(span.start.min(self.end));
         let line_end = self.line_end(self.line_of(start));
         let end = self.floor(span.end.min(line_end).min(start + LONG_LINE));
         start..end.max(start)

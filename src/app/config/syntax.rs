@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use toml::de::Error;
 
 use super::mistake::{Mistake, Severity};
-use super::source::{Source, quoted};
+use super::source::{Source, Span, quoted};
 
 /// Puts the parser's errors among the other mistakes.
 ///
@@ -16,9 +16,10 @@ pub fn with_errors(source: &Source, errors: &[Error], mistakes: Vec<Mistake>) ->
     let mut lines = HashSet::new();
     let mut all: Vec<Mistake> = errors
         .iter()
-        .map(|error| mistake(source, error))
+        .map(|error| (error, source.visible(&error.span().unwrap_or(0..0))))
         // One slip is often several errors to the parser; the first on a line is the one to mend.
-        .filter(|mistake| lines.insert(source.line_of(mistake.at.start)))
+        .filter(|(_, at)| lines.insert(source.line_of(at.start)))
+        .map(|(error, at)| mistake(source, error, at))
         .collect();
     all.extend(mistakes.into_iter().filter(|mistake| {
         mistake.severity != Severity::Missing && !lines.contains(&source.line_of(mistake.at.start))
@@ -27,10 +28,8 @@ pub fn with_errors(source: &Source, errors: &[Error], mistakes: Vec<Mistake>) ->
     all
 }
 
-fn mistake(source: &Source, error: &Error) -> Mistake {
-    let span = error.span().unwrap_or(0..0);
-    let at = source.visible(&span);
-    let written = source.text().get(span).unwrap_or_default();
+fn mistake(source: &Source, error: &Error, at: Span) -> Mistake {
+    let written = source.text().get(at.clone()).unwrap_or_default();
     let message = error.message().trim_end_matches(", expected nothing");
     let bare = ["invalid boolean", "string values must be quoted"];
     if written.is_empty() && message.starts_with("string values must be quoted") {
