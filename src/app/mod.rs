@@ -1,34 +1,50 @@
-//! Placeholder.
+//! What the user asks for: the command line, the configuration, one file a command.
+//!
+//! Results go to stdout and all else to stderr. The exit status is 0 where it was done, 1 where
+//! it failed or the answer is no, and 2 where the command line or the configuration is wrong.
 
-mod lab;
+mod check;
+pub mod cli;
+pub mod config;
+pub mod lab;
+pub mod output;
+pub mod report;
+mod run;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-#[derive(clap::Parser)]
-enum Cli {
-    Lab(lab::Args),
-    Run { #[arg(trailing_var_arg = true, allow_hyphen_values = true)] args: Vec<String> },
-}
+use cli::{Cli, Command};
+
+/// It failed, or the answer is no.
+pub const FAILED: u8 = 1;
+/// The command line or the configuration is wrong.
+pub const WRONG: u8 = 2;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    match Cli::parse() {
-    Cli::Lab(args) =>
-    args.run().unwrap_or_else(|error| {
-        eprintln!("fourseven: {error:#}");
-        ExitCode::FAILURE
-    }),
-    Cli::Run {..} => {
-        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
-        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
-        eprintln!("stub run");
-        eprintln!("ready: stub");
-        let mut s = signal_hook::iterator::Signals::new([15]).unwrap();
-        for _ in &mut s { break }
-        println!("{}", serde_json::to_string(&crate::lab::report::Report { agree: true, ..Default::default() }).unwrap());
-        ExitCode::SUCCESS
-    }
-    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are such "errors" too, and the exit code says which it was. A
+        // reader that has gone away is no reason to complain.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(WRONG));
+        }
+    };
+    output::start_logging(cli.verbose);
+    let result = match cli.command {
+        None => {
+            let _ = Cli::command().print_help();
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Run(args)) => args.run(),
+        Some(Command::Check(args)) => args.run(),
+        Some(Command::Lab(args)) => args.run(),
+    };
+    result.unwrap_or_else(|error| {
+        output::complain(&error);
+        ExitCode::from(FAILED)
+    })
 }
