@@ -23,20 +23,7 @@ esac
 
 need_root
 names=$(our_namespaces)
-left=
-for name in $names; do
-    left+=$(remove_ns "$name")
-done
-if [ -d "$RUN_DIR" ]; then
-    need_run_dir
-    # A namespace that somebody else removed may have left its server behind.
-    for file in "$RUN_DIR"/*.pid; do
-        [ -e "$file" ] || continue
-        file=${file##*/}
-        stop "${file%.pid}"
-    done
-    rm -rf "$RUN_DIR"
-fi
+left=$(remove_network)
 
 if [ -z "$names" ]; then
     say "Nothing to take away: no namespace is called $PREFIX-client, $PREFIX-lb or $PREFIX-b1, $PREFIX-b2, …"

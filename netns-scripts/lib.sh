@@ -107,11 +107,12 @@ need_run_dir() {
     fi
 }
 
-# The program: $FOURSEVEN, else the newest one built here, else the one installed. Empty if there is none.
+# The program: $FOURSEVEN (`none` does without), else the newest one built here, else the one installed.
+# Empty if there is none.
 fourseven_binary() {
     local here candidate newest=
     if [ -n "${FOURSEVEN:-}" ]; then
-        printf '%s' "$FOURSEVEN"
+        [ "$FOURSEVEN" = none ] || printf '%s' "$FOURSEVEN"
         return
     fi
     here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -166,6 +167,12 @@ stop() {
         done
     fi
     rm -f "$RUN_DIR/$name.pid"
+}
+
+# listens NAMESPACE PORT: whether a TCP port listens there; /proc tells without any tool.
+listens() {
+    in_ns "$1" cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
+        awk -v port="$(printf ':%04X$' "$2")" '$2 ~ port && $4 == "0A" { found = 1 } END { exit !found }'
 }
 
 # ---- the pieces of the network, each made only where it is not there yet -------------------------------
@@ -290,6 +297,24 @@ remove_ns() {
     done
     ip netns pids "$name" 2>/dev/null | tr '\n' ' ' || true
     ip netns del "$name" 2>/dev/null || rm -f "/run/netns/$name"
+}
+
+# Takes away all namespaces of ours and ends all processes that we started. Prints the pids that are left
+# in the namespaces.
+remove_network() {
+    local name file
+    for name in $(our_namespaces); do
+        remove_ns "$name"
+    done
+    [ -d "$RUN_DIR" ] || return 0
+    need_run_dir
+    # A namespace that somebody else removed may have left its server behind.
+    for file in "$RUN_DIR"/*.pid; do
+        [ -e "$file" ] || continue
+        file=${file##*/}
+        stop "${file%.pid}"
+    done
+    rm -rf "$RUN_DIR"
 }
 
 # ---- pictures -----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@
 # that each backend can be reached directly too. Nothing outside the namespaces is touched.
 #
 # FOURSEVEN_PREFIX  prefix of the namespaces' names (fs)
-# FOURSEVEN         the program, if it is neither built in target/ nor on the PATH
+# FOURSEVEN         the program, if it is neither built in target/ nor on the PATH; `none` does without
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -77,12 +77,6 @@ start_server() {
     else
         die "--serve: neither fourseven (cargo build --release) nor python3 is there; the network stands without servers"
     fi
-}
-
-# A server is there when its port listens; /proc tells without any tool.
-listens() {
-    in_ns "$1" cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
-        awk -v port="$(printf ':%04X$' "$2")" '$2 ~ port && $4 == "0A" { found = 1 } END { exit !found }'
 }
 
 wait_for_server() {
