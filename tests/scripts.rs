@@ -8,6 +8,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::Mutex;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A lab network under its own prefix, gone when this value is.
 struct Network {
@@ -22,14 +25,18 @@ impl Network {
     fn new(name: &str) -> Option<Self> {
         if !support::is_root() {
             support::skip_or_fail("making namespaces takes root (or `unshare -rnm`)");
-        } else if !support::has("ip") {
-            support::skip_or_fail("`ip` is missing: install iproute2");
+        } else if !support::has("ip") || !support::has("ping") {
+            support::skip_or_fail("`ip` or `ping` is missing: install iproute2 and iputils-ping");
         } else {
             let prefix = format!("fst{}{name}", std::process::id());
             let run_dir = std::env::temp_dir().join(&prefix);
             std::fs::create_dir_all(&run_dir).expect("the temporary folder can be written to");
             let network = Self { prefix, run_dir, program: "none" };
-            let probe = network.script("down.sh", &[]);
+            // In a user namespace the first script covers /run, for all of us.
+            let probe = {
+                let _alone = ONE_AT_A_TIME.lock();
+                network.script("down.sh", &[])
+            };
             if probe.status.success() {
                 return Some(network);
             }
