@@ -166,7 +166,7 @@ impl Timers {
         }
         let list = (next & !HEAD) as usize;
         if next == previous && next & HEAD != 0 && list < OPENING {
-            
+            self.occupied[list / SLOTS] &= !(1 << (list % SLOTS));
         }
     }
 
