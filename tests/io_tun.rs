@@ -7,6 +7,10 @@
 mod cores;
 #[path = "io_tun/devices.rs"]
 mod devices;
+#[path = "io_tun/dnat.rs"]
+mod dnat;
+#[path = "io_tun/host.rs"]
+mod host;
 #[path = "io_tun/links.rs"]
 mod links;
 #[path = "io_tun/namespace.rs"]

@@ -1,7 +1,6 @@
 //! What can go wrong with the world, said to whoever must mend it.
 
 use std::io;
-use std::path::PathBuf;
 
 /// Why a device could not be had, the host not be configured, or a worker had to end.
 #[derive(Debug, thiserror::Error)]
@@ -124,8 +123,6 @@ pub enum IoError {
         setting: String,
         /// The value it should have.
         value: String,
-        /// Where it is.
-        path: PathBuf,
         /// What the system said.
         source: io::Error,
     },

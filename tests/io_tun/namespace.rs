@@ -62,6 +62,10 @@ impl Namespace {
         let (tell_pid, pid) = mpsc::channel();
         let thread = thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            // Until its link-local address is known to be nobody else's, a router asks for no neighbour.
+            for of in ["all", "default"] {
+                std::fs::write(format!("/proc/sys/net/ipv6/conf/{of}/accept_dad"), "0").unwrap();
+            }
             Netlink::open().unwrap().set_up("lo").unwrap();
             tell_pid.send(nix::unistd::gettid().as_raw().cast_unsigned()).unwrap();
             for job in inbox {
