@@ -6,6 +6,7 @@
 mod check;
 pub mod cli;
 pub mod config;
+pub mod cores;
 pub mod lab;
 pub mod output;
 pub mod report;

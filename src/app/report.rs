@@ -5,7 +5,7 @@ use std::fmt;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use crate::app::config::ServiceSpec;
+use crate::balance::ServiceSpec;
 use crate::datapath::{BackendTotals, Outcome, Totals};
 
 /// What happened to packets and flows, up to one moment.
@@ -240,6 +240,8 @@ impl Report {
             }
         }
         right(&mut table, 2..9);
+        // A number in two lines is no number: rather let a line be too long.
+        table.set_content_arrangement(ContentArrangement::Disabled);
         table
     }
 
@@ -262,7 +264,7 @@ fn plain(header: &[&str]) -> Table {
 }
 
 /// The width of tables. Fixed, so that a report looks the same on a terminal and in a file.
-const WIDTH: u16 = 110;
+const WIDTH: u16 = 100;
 
 fn right(table: &mut Table, columns: std::ops::Range<usize>) {
     for column in columns {

@@ -11,11 +11,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::check::Check;
-use super::kinds::{Nat, ServiceSpec};
 use super::mistake::Mistake;
 use super::service::Service;
 use super::source::Span;
 use super::tun::{self, MTU_V6, Tun};
+use crate::balance::{Listen, Nat, ServiceSpec};
 use crate::packet::{Address, Family};
 
 /// What full NAT sends from where nobody said: the lab's prefixes.
@@ -156,7 +156,7 @@ fn default_local(services: &[Service]) -> Vec<(IpNet, Option<Span>)> {
 }
 
 /// All listens of services with full NAT.
-fn full_nat(services: &[Service]) -> impl Iterator<Item = &(super::kinds::Listen, Span)> {
+fn full_nat(services: &[Service]) -> impl Iterator<Item = &(Listen, Span)> {
     services.iter().filter(|service| service.spec.nat == Nat::Full).flat_map(|service| &service.listen)
 }
 

@@ -20,9 +20,13 @@ pub struct Flags {
     #[arg(long, value_name = "l4")]
     pub mode: Option<String>,
     /// An address that clients use; may be given again.
-    ///
-    /// Written PROTOCOL/ADDRESS:PORT, such as tcp/10.47.0.1:80 or udp/[fd47::1]:53.
-    #[arg(long, value_name = "PROTO/ADDRESS:PORT")]
+    #[arg(
+        long,
+        value_name = "PROTO/ADDRESS:PORT",
+        long_help = "\
+        An address that clients use; may be given again.\n\n\
+        Written PROTOCOL/ADDRESS:PORT, such as tcp/10.47.0.1:80 or udp/[fd47::1]:53."
+    )]
     pub vip: Vec<String>,
     /// Where the work is done; may be given again.
     ///

@@ -5,10 +5,11 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 
 use super::check::Check;
-use super::kinds::PassiveHealth;
 use super::mistake::Mistake;
 use super::reader::{Reader, Table};
 use super::values;
+use crate::balance::PassiveHealth;
+use crate::flow::{LocalPool, Settings};
 
 /// Bounds of the flow table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,23 +20,6 @@ pub struct Flows {
     pub max_per_client: u32,
     /// The ports that full NAT sends from.
     pub local_ports: RangeInclusive<u16>,
-}
-
-impl Flows {
-    const MAX: u32 = 1 << 20;
-    const MOST: u32 = 1 << 26;
-    const LOCAL_PORTS: RangeInclusive<u16> = 1024..=u16::MAX;
-
-    /// What one client may have where nobody said: a quarter, so that it takes four to fill the table.
-    fn share(max: u32) -> u32 {
-        (max / 4).max(1)
-    }
-}
-
-impl Default for Flows {
-    fn default() -> Self {
-        Self { max: Self::MAX, max_per_client: Self::share(Self::MAX), local_ports: Self::LOCAL_PORTS }
-    }
 }
 
 /// `[flows]` as somebody wrote it.
@@ -61,14 +45,16 @@ impl Draft {
     /// Checks it.
     pub fn check(&self, check: &mut Check) -> Flows {
         let names = check.names;
-        let max =
-            check.value(self.max.as_ref(), |max| values::in_range(&names.of("max"), *max, 1..=Flows::MOST));
+        let max = check.value(self.max.as_ref(), |max| {
+            values::in_range(&names.of("max"), *max, 1..=Settings::MOST_FLOWS)
+        });
         let max_is_wrong = self.max.is_some() && max.is_none();
-        let max = max.unwrap_or(Flows::MAX);
-        let most = if max_is_wrong { Flows::MOST } else { max };
+        let max = max.unwrap_or(Settings::default().max_flows);
+        let share = Settings::new(max).max_flows_per_client;
+        let most = if max_is_wrong { Settings::MOST_FLOWS } else { max };
         let per_client = check.value(self.max_per_client.as_ref(), |number| {
             let name = names.of("max_per_client");
-            let number = values::in_range(&name, *number, 1..=Flows::MOST)?;
+            let number = values::in_range(&name, *number, 1..=Settings::MOST_FLOWS)?;
             values::in_range(&name, number.into(), 1..=most).map_err(|wrong| {
                 wrong.help(format!("it cannot be more than {}, which is {max}", names.of("max")))
             })
@@ -81,16 +67,16 @@ impl Draft {
                 format!(
                     "write less, or leave it out: then it is a quarter of {}, {}",
                     names.of("max"),
-                    Flows::share(max)
+                    share
                 ),
             ));
         }
         Flows {
             max,
-            max_per_client: per_client.unwrap_or(Flows::share(max)),
+            max_per_client: per_client.unwrap_or(share),
             local_ports: check
                 .value(self.local_ports.as_ref(), |text| values::port_range(text))
-                .unwrap_or(Flows::LOCAL_PORTS),
+                .unwrap_or(LocalPool::DEFAULT_PORTS),
         }
     }
 }

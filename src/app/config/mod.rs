@@ -7,7 +7,7 @@
 //!                                 with places
 //! ```
 //!
-//! A [`Draft`] holds what was written, each value with its place, and nothing about it is sure but its
+//! A `Draft` holds what was written, each value with its place, and nothing about it is sure but its
 //! type. Checks make a [`Config`] of it that cannot be wrong. A file and the flags of `run` differ in who
 //! makes the draft, and in what messages call things; all that can be wrong is found in one place.
 //!
@@ -18,7 +18,6 @@ mod between;
 mod check;
 mod flags;
 mod flows;
-mod kinds;
 mod mistake;
 mod print;
 mod reader;
@@ -31,7 +30,6 @@ mod values;
 
 pub use flags::Flags;
 pub use flows::Flows;
-pub use kinds::*;
 pub use mistake::{Look, Mistake, Severity, counted, render};
 pub use source::{ReadError, Source};
 pub use tun::Tun;
@@ -44,8 +42,11 @@ use mistake::Mistakes;
 use reader::{Reader, Table};
 use source::Span;
 
+use crate::balance::{PassiveHealth, ServiceSpec};
+use crate::flow::Timeouts;
+
 /// A configuration in which everything fits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The device.
     pub tun: Tun,

@@ -3,10 +3,9 @@
 use std::fmt::{self, Write};
 
 use super::Config;
-use super::kinds::{BackendSpec, IoChoice, ServiceSpec, Weight};
 use super::timeouts::TIMEOUTS;
-use super::tun::IO;
 use super::values::written;
+use crate::balance::{BackendSpec, ServiceSpec, Weight};
 
 /// As TOML. No value needs an escape: names are plain, and all else is made of numbers and words.
 impl fmt::Display for Config {
@@ -16,7 +15,7 @@ impl fmt::Display for Config {
         }
         let tun = &self.tun;
         writeln!(f, "[tun]\nname      = \"{}\"", tun.name)?;
-        writeln!(f, "io        = \"{}\"", word(tun.io))?;
+        writeln!(f, "io        = \"{}\"", tun.io)?;
         writeln!(f, "queues    = {}", tun.queues)?;
         writeln!(f, "local     = [{}]", list(&tun.local))?;
         writeln!(f, "configure = {}", tun.configure)?;
@@ -62,11 +61,6 @@ fn backend(backend: &BackendSpec) -> String {
         text.push_str(" }");
     }
     text
-}
-
-/// The word for a kind of queue.
-pub fn word(io: IoChoice) -> &'static str {
-    IO.iter().find(|(_, choice)| *choice == io).map_or("auto", |(word, _)| word)
 }
 
 fn list<T: fmt::Display>(items: &[T]) -> String {

@@ -6,11 +6,11 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::check::Check;
-use super::kinds::{BackendSpec, Listen, Nat, SchedulerKind, ServiceSpec, Weight};
 use super::mistake::{Mistake, Wrong};
 use super::reader::{self, Reader, Table};
 use super::source::{Span, quoted};
 use super::values;
+use crate::balance::{BackendSpec, Listen, Nat, SchedulerKind, ServiceSpec, Weight};
 use crate::packet::Family;
 
 /// The words for what is rewritten.
@@ -101,7 +101,7 @@ impl Draft {
         if self.is_layer_7() {
             return None;
         }
-        let schedulers = SchedulerKind::ALL.map(|kind| (kind.word(), kind));
+        let schedulers = SchedulerKind::ALL.iter().map(|kind| (kind.word(), *kind)).collect::<Vec<_>>();
         let service = Service {
             spec: ServiceSpec {
                 name: self.name(check),

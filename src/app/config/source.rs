@@ -43,7 +43,7 @@ pub enum ReadError {
         /// The directory.
         name: String,
     },
-    /// More than [`MAX_BYTES`].
+    /// More than 4 MiB.
     #[error("{name} is larger than 4 MiB, which is the most that a configuration may have")]
     TooLarge {
         /// The file.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::check::Check;
-use super::kinds::Timeouts;
 use super::mistake::Mistake;
 use super::reader::{Reader, Table};
 use super::values;
+use crate::flow::Timeouts;
 
 /// One timeout: its key, its floor and who says so, and where its value is.
 pub struct Timeout {
@@ -23,7 +23,7 @@ pub struct Timeout {
 }
 
 const fn minutes(minutes: u64) -> Duration {
-    Duration::from_secs(60 * minutes)
+    Duration::from_mins(minutes)
 }
 
 /// All of them, in the order in which they are printed.

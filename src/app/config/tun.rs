@@ -4,16 +4,12 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::check::Check;
-use super::kinds::IoChoice;
 use super::mistake::Mistake;
 use super::reader::{Reader, Table};
 use super::source::Span;
 use super::values;
 use crate::datapath::WorkerId;
-
-/// The words for a kind of queue.
-pub const IO: [(&str, IoChoice); 3] =
-    [("auto", IoChoice::Auto), ("offload", IoChoice::Offload), ("plain", IoChoice::Plain)];
+use crate::io::IoChoice;
 
 /// The least MTU that every IPv4 host must take (RFC 791), and so the least for a device.
 const MTU_V4: u16 = 576;
@@ -87,8 +83,9 @@ impl Draft {
     /// tables; `None` where none were given.
     pub fn check(&self, check: &mut Check) -> (Tun, Option<Local>) {
         let names = check.names;
+        let choices = IoChoice::ALL.map(|choice| (choice.word(), choice));
         let io = check
-            .value(self.io.as_ref(), |word| values::one_of(&names.of("io"), word, &IO))
+            .value(self.io.as_ref(), |word| values::one_of(&names.of("io"), word, &choices))
             .unwrap_or_default();
         let queues = check
             .value(self.queues.as_ref(), |number| {

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::app::config::kinds::Listen;
 use crate::app::config::mistake::Wrong;
 use crate::app::config::source::quoted;
+use crate::balance::Listen;
 use crate::packet::{Endpoint, Protocol};
 
 /// `tcp/10.47.0.1:80` or `udp/[fd47::1]:53`.

@@ -2,9 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use crate::app::config::kinds::Weight;
 use crate::app::config::mistake::Wrong;
 use crate::app::config::source::quoted;
+use crate::balance::Weight;
 
 /// A number within bounds. `name` is how the key or flag is called.
 pub fn in_range<T>(name: &str, number: i128, range: RangeInclusive<T>) -> Result<T, Wrong>
