@@ -16,11 +16,11 @@
 use super::fragments::Traffic;
 use super::translator::Translator;
 use crate::datapath::{Instant, Reason, Verdict, WorkerSet};
-use crate::flow::{Direction, FlowId, Lookup};
+use crate::flow::{Binding, Direction, FlowId, Lookup};
 use crate::packet::answer;
 use crate::packet::quote::{self, Quote};
 use crate::packet::rewrite::{self, Passage};
-use crate::packet::{Address, ChecksumState, Family, Frame, Transport, View};
+use crate::packet::{ChecksumState, Family, Frame, Transport, View};
 
 impl Translator {
     pub(super) fn icmp(
@@ -79,12 +79,14 @@ impl Translator {
         }
         if direction == Direction::Reply
             && quote::is_unreachable(view.family, kind, code)
-            && self.flows.is_opening(flow)
         {
-            self.refused(now, flow);
+            let change = self.flows.unreachable(now, flow);
+            self.note(now, flow, change);
         }
-        self.translate_error(frame, view, &quote, flow, direction);
-        Verdict::Forward(Reason::IcmpError)
+        match self.translate_error(frame, view, &quote, flow, direction) {
+            Some(()) => Verdict::Forward(Reason::IcmpError),
+            None => Verdict::Drop(Reason::IcmpNoFlow),
+        }
     }
 
     fn translate_error(
@@ -94,14 +96,15 @@ impl Translator {
         quote: &Quote,
         flow: FlowId,
         direction: Direction,
-    ) {
-        let (to, backend) = self.flows.rewritten(flow, direction);
+    ) -> Option<()> {
+        let to = self.flows.rewritten(flow, direction)?;
+        let Binding { backend, local, .. } = self.flows.binding(flow)?;
         let (source, traffic) = match direction {
             // The client knows the VIP and nothing behind it (RFC 5508 REQ-5 (c)).
             Direction::Reply => (to.source.address, Traffic::From(backend)),
             // Full NAT speaks to the backend from its local address; DNAT leaves the
             // client's side visible as it is, so the sender of the error stays (REQ-4).
-            Direction::Original => (self.sender_towards_backend(view, flow), Traffic::To(backend)),
+            Direction::Original => (local.map_or(view.source, |local| local.address), Traffic::To(backend)),
         };
         quote.rewrite(frame.packet_mut(), &to.reversed());
         let passage = Passage { decrement_hops: true, identification: None };
@@ -109,13 +112,7 @@ impl Translator {
         quote::renew_icmp_checksum(frame.packet_mut(), view);
         frame.offload.checksum = ChecksumState::Whole;
         self.count_traffic(traffic, frame.packet().len());
-    }
-
-    fn sender_towards_backend(&self, view: &View, flow: FlowId) -> Address {
-        self.flows
-            .binding(flow)
-            .and_then(|binding| binding.local)
-            .map_or(view.source, |local| local.address)
+        Some(())
     }
 
     /// Whether a first fragment is a ping to a VIP.

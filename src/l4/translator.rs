@@ -12,7 +12,10 @@ use super::pieces;
 use crate::balance::{Balancer, Nat};
 use crate::datapath::{Arrival, BackendId, Counters, Datapath, Instant, Outbox, Reason, VipId};
 use crate::datapath::{Verdict, WorkerId, WorkerSet};
-use crate::flow::{Binding, Change, Direction, Ended, Event, FlowId, FlowTable, Lookup, OpenError, Why};
+use crate::flow;
+use crate::flow::{
+    Binding, Change, Direction, Ended, Event, FlowId, FlowTable, Lookup, NewFlow, OpenError, Why,
+};
 use crate::packet::rewrite::{self, Passage};
 use crate::packet::{Address, FiveTuple, Frame, TcpFlags, Transport, Unreadable, View};
 
@@ -164,7 +167,11 @@ impl Translator {
         if rewrite::lacks_checksum(frame.packet(), view) {
             return Verdict::Drop(Reason::BadChecksum).into();
         }
-        let (to, backend) = self.flows.rewritten(flow, direction);
+        let (Some(to), Some(Binding { backend, .. })) =
+            (self.flows.rewritten(flow, direction), self.flows.binding(flow))
+        else {
+            return Verdict::Drop(Reason::NoFlow).into();
+        };
         let identification = match identification {
             None if !view.dont_fragment => Some(self.fresh_identification(frame)),
             given => given,
@@ -251,7 +258,7 @@ impl Translator {
                     return Ok(flow);
                 }
                 Err(OpenError::InUse) if opens => {}
-                Err(OpenError::InUse | OpenError::NoLocalPort) => break,
+                Err(OpenError::InUse | OpenError::NoLocalPort | OpenError::Mismatch) => break,
                 Err(OpenError::TableFull) => return Err(Unbound::Because(Reason::TableFull)),
                 Err(OpenError::ClientLimit) => return Err(Unbound::Because(Reason::ClientLimit)),
                 Err(OpenError::Elsewhere(worker)) => return Err(Unbound::Elsewhere(worker)),
@@ -269,10 +276,12 @@ impl Translator {
         nat: Nat,
     ) -> Result<FlowId, OpenError> {
         let Self { flows, balancer, counters, chance, .. } = self;
-        let source_nat = nat == Nat::Full;
-        flows.open(now, tuple.source, vip, backend, source_nat, chance, |ended| {
-            settle(balancer, counters, &ended);
-        })
+        let nat = match nat {
+            Nat::Full => flow::Nat::Full,
+            Nat::Dnat => flow::Nat::Dnat,
+        };
+        let new = NewFlow { client: tuple.source, vip, backend, nat };
+        flows.open(now, new, chance, |ended| settle(balancer, counters, &ended))
     }
 
     /// Whether a client is itself a backend: then its packets need a local source address even
@@ -286,23 +295,30 @@ impl Translator {
     #[inline]
     pub(super) fn note(&mut self, now: Instant, flow: FlowId, change: Change) {
         match change {
-            Change::Nothing | Change::Reopen | Change::Closed => {}
-            Change::Accepted => {
-                if let Some(Binding { backend, .. }) = self.flows.binding(flow) {
-                    self.balancer.accepted(backend);
-                }
+            Change::Nothing | Change::Established | Change::Reopen | Change::Gone => {}
+            Change::Accepted | Change::Refused | Change::Closed | Change::Revived => {
+                self.tell(now, flow, change);
             }
-            Change::Refused => self.refused(now, flow),
         }
     }
 
-    /// A backend turned a flow away.
-    pub(super) fn refused(&mut self, now: Instant, flow: FlowId) {
-        if let Some(Binding { backend, .. }) = self.flows.binding(flow) {
-            self.balancer.refused(now, backend);
-            if let Some(counts) = self.counters.backend(backend) {
-                counts.refused.add(1);
+    /// Tells the balancer of a change that is its business: a few in the life of a flow.
+    #[cold]
+    fn tell(&mut self, now: Instant, flow: FlowId, change: Change) {
+        let Some(Binding { backend, .. }) = self.flows.binding(flow) else { return };
+        let balancer = &self.balancer;
+        match change {
+            Change::Accepted => drop(balancer.accepted(backend)),
+            Change::Revived => balancer.opened(backend),
+            Change::Closed => balancer.closed(backend),
+            Change::Refused => {
+                balancer.closed(backend);
+                balancer.refused(now, backend);
+                if let Some(counts) = self.counters.backend(backend) {
+                    counts.refused.add(1);
+                }
             }
+            Change::Nothing | Change::Established | Change::Reopen | Change::Gone => {}
         }
     }
 
@@ -355,7 +371,9 @@ enum Unbound {
 }
 
 fn settle(balancer: &Balancer, counters: &Counters, ended: &Ended) {
-    balancer.closed(ended.binding.backend);
+    if ended.in_use {
+        balancer.closed(ended.binding.backend);
+    }
     counters.flows_ended.add(1);
     if ended.why == Why::Reclaimed {
         counters.flows_reclaimed.add(1);
@@ -372,9 +390,18 @@ pub(super) fn visited(arrival: Arrival) -> WorkerSet {
 
 fn event_of(view: &View) -> Event {
     match view.transport {
-        Transport::Tcp { flags, .. } => Event::Tcp(flags),
+        Transport::Tcp { flags, .. } => Event::Tcp(flow_flags(flags)),
         _ => Event::Udp,
     }
+}
+
+/// The flags as the flow table has them.
+fn flow_flags(flags: TcpFlags) -> flow::TcpFlags {
+    let bit = |set: bool, flag: flow::TcpFlags| if set { flag } else { flow::TcpFlags(0) };
+    bit(flags.syn, flow::TcpFlags::SYN)
+        | bit(flags.ack, flow::TcpFlags::ACK)
+        | bit(flags.fin, flow::TcpFlags::FIN)
+        | bit(flags.rst, flow::TcpFlags::RST)
 }
 
 /// Why a packet that belongs to no flow cannot have been meant: its addresses.

@@ -2,6 +2,8 @@
 
 pub mod link;
 mod netlink;
+mod plan;
 
 pub use link::Route;
 pub use netlink::Netlink;
+pub use plan::{Host, HostPlan};

@@ -88,7 +88,7 @@ impl Plan {
         let pool =
             LocalPool::new(&self.locals.iter().map(|net| net.parse().unwrap()).collect::<Vec<_>>(), self.ports)
                 .unwrap();
-        let flows = Arc::new(Shared::new(self.settings, vips, backends, pool, 1));
+        let flows = Arc::new(Shared::new(self.settings, vips, &backends, pool, 1));
         let setup = Setup {
             balancer: Arc::clone(&balancer),
             flows,
