@@ -154,44 +154,25 @@ fn bulk() {
 fn ping_pong() {
     private("speed::ping_pong", || {
         let line = Line::new();
-        let mut cases: Vec<(Option<WorkerOptions>, Vec<[f64; 5]>)> = vec![(None, Vec::new())];
-        for pinning in [Pinning::Own, Pinning::Free] {
-            cases.extend([0, 10, 20, 50, 100].map(|spin| (Some(options(spin, pinning)), Vec::new())));
-        }
-        // Many short rounds, since what else the machine does comes and goes.
-        for _ in 0..20 {
-            for (options, results) in &mut cases {
-                let run = options.clone().map(|options| line.balance(IoChoice::Offload, 1, options));
-                let (duration, before) = (Duration::from_millis(250), cpu());
-                let (p50, p99, rate) = line.ping_pong(duration);
-                let busy = (cpu() - before) / duration.as_secs_f64();
-                let before = cpu();
-                thread::sleep(duration);
-                let idle = (cpu() - before) / duration.as_secs_f64();
-                if let Some(run) = run {
+        for round in 1..=3 {
+            let (p50, p99, rate) = line.ping_pong(Duration::from_secs(2));
+            println!("round {round}: routing alone p50 {p50:.1} µs, p99 {p99:.1} µs, {rate:.0}/s");
+            for pinning in [Pinning::Own, Pinning::Free] {
+                for spin in [0, 10, 20, 50, 100, 200] {
+                    let run = line.balance(IoChoice::Offload, 1, options(spin, pinning));
+                    let before = cpu();
+                    let (p50, p99, rate) = line.ping_pong(Duration::from_secs(2));
+                    let busy = (cpu() - before) / 2.0;
+                    let before = cpu();
+                    thread::sleep(Duration::from_secs(1));
+                    let idle = cpu() - before;
                     line.unbalance();
                     run.stop();
+                    println!(
+                        "round {round}: spin {spin} µs {pinning:?}: p50 {p50:.1} µs, p99 {p99:.1} µs, {rate:.0}/s, CPU busy {busy:.2} idle {idle:.4}"
+                    );
                 }
-                results.push([p50, p99, rate, busy, idle]);
             }
-        }
-        for (options, results) in cases {
-            let quantile = |field: usize, part: usize| {
-                let mut values: Vec<f64> = results.iter().map(|result| result[field]).collect();
-                values.sort_by(f64::total_cmp);
-                values[(values.len() - 1) * part / 4]
-            };
-            println!(
-                "{:60} p50 best {:.1} µs, median {:.1} µs; p99 best {:.1} µs, median {:.1} µs; {:.0}/s; CPU busy {:.2}, idle {:.4}",
-                options.map_or("routing alone".into(), |options| format!("{options:?}")),
-                quantile(0, 0),
-                quantile(0, 2),
-                quantile(1, 0),
-                quantile(1, 2),
-                quantile(2, 2),
-                quantile(3, 2),
-                quantile(4, 2),
-            );
         }
     });
 }
