@@ -19,7 +19,7 @@ use crate::app::config::{self, Config, Flags, counted};
 use crate::app::cores::{Account, Cores};
 use crate::app::{WRONG, check, output};
 use crate::balance::{Nat, ServiceSpec};
-use crate::io::host::{Host, HostPlan, Netlink};
+use crate::io::host::{Host, HostPlan};
 use crate::io::{self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_workers};
 
 const AFTER: &str = "\
@@ -151,7 +151,6 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
 
 /// Makes the host send the packets to the device.
 fn configure(config: &Config, device: &str) -> Result<Host, IoError> {
-    Netlink::open()?.set_mtu(device, config.tun.mtu.into())?;
     let mut vips: Vec<IpAddr> = config
         .services
         .iter()
@@ -170,6 +169,7 @@ fn configure(config: &Config, device: &str) -> Result<Host, IoError> {
         addresses.dedup();
     }
     Host::configure(&HostPlan {
+        mtu: Some(config.tun.mtu.into()),
         device: device.to_owned(),
         vips,
         locals: config.tun.local.clone(),
