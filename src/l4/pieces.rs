@@ -114,7 +114,7 @@ impl Translator {
             },
             (Verdict::Forward(_), None) => Route::Unchanged,
             (Verdict::Answer(reason) | Verdict::Drop(reason), _) => Route::Refused(reason),
-            (Verdict::Held, _) => Route::Refused(Reason::FragmentOverflow),
+            (Verdict::Held | Verdict::Deliver(_), _) => Route::Refused(Reason::FragmentOverflow),
         };
         (handled.verdict, route)
     }
