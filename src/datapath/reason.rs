@@ -64,8 +64,10 @@ reasons! {
     Malformed = "malformed",
     /// The IPv4 header checksum or the ICMP checksum is wrong.
     BadChecksum = "bad_checksum",
-    /// The source or destination cannot be on a wire: loopback, multicast, broadcast, unspecified, IPv4-mapped.
+    /// The source or destination cannot be on a wire: loopback, broadcast, unspecified, IPv4-mapped, a multicast source.
     Martian = "martian",
+    /// Multicast or link-local talk, mostly of the host itself, which goes no further than its link.
+    LinkLocal = "link_local",
     /// Source and destination are the same endpoint.
     Land = "land",
     /// A transport that is not balanced: neither TCP, UDP nor ICMP.

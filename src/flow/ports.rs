@@ -96,6 +96,14 @@ impl LocalPool {
         addresses.sum::<u64>() * self.ports
     }
 
+    /// Whether the address is one that flows are sent from.
+    pub fn contains(&self, address: Address) -> bool {
+        let number = u128::from_be_bytes(address.octets());
+        self.ranges.iter().any(|range| {
+            number.checked_sub(range.first).is_some_and(|offset| offset < u128::from(range.count))
+        })
+    }
+
     /// Takes one address out, because it has another use.
     pub(super) fn exclude(&mut self, address: Address) {
         let number = u128::from_be_bytes(address.octets());

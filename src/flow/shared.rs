@@ -8,7 +8,7 @@ use super::index::{Index, Stripes};
 use super::ports::{LocalPool, Uses};
 use super::settings::Settings;
 use crate::datapath::WorkerId;
-use crate::packet::{Endpoint, Protocol};
+use crate::packet::{Address, Endpoint, Protocol};
 
 /// The part of the flow table that all workers have in common, behind an `Arc`.
 pub struct Shared {
@@ -75,6 +75,11 @@ impl Shared {
         ];
         shared.allocated(fixed.iter().sum());
         shared
+    }
+
+    /// Whether the address is one of the local ones, which full NAT sends from.
+    pub fn is_local(&self, address: Address) -> bool {
+        self.pool.contains(address)
     }
 
     /// The limits, held to their bounds.

@@ -207,11 +207,11 @@ impl Timers {
         }
     }
 
-    /// When the wheel's next occupied slot begins, and which it is. All levels are asked: a slot of a higher one
-    /// whose flows are on their way down begins no later than any slot below it.
+    /// When the wheel's next occupied slot begins, and which it is. Of slots that begin
+    /// together the higher level's comes first, as its flows may have to go into the lower one.
     fn next_slot(&self) -> Option<(u64, usize)> {
         let mut next: Option<(u64, usize)> = None;
-        for level in 0..LEVELS {
+        for level in (0..LEVELS).rev() {
             let occupied = self.occupied[level];
             if occupied == 0 {
                 continue;
