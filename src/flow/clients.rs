@@ -63,8 +63,8 @@ impl Clients {
         });
         let hash = hasher.finish();
         let [low, high] = &self.rows;
-        let place = |half: u64, row: &[AtomicU32]| half as usize % row.len();
-        [&low[place(hash & 0xffff_ffff, low)], &high[place(hash >> 32, high)]]
+        let place = |half: u64| (half & 0xffff_ffff) as usize;
+        [&low[place(hash) % low.len()], &high[place(hash >> 32) % high.len()]]
     }
 
     /// Bytes that they take.

@@ -147,12 +147,12 @@ impl Index {
         let hash = hasher.finish();
         let (low, high) = (hash & 0xffff_ffff, hash >> 32);
         let buckets = self.buckets.len();
-        let first = (low * buckets as u64 >> 32) as usize;
-        let second = (high * buckets as u64 >> 32) as usize;
+        let first = ((low * buckets as u64) >> 32) as usize;
+        let second = ((high * buckets as u64) >> 32) as usize;
         Key {
             first,
             second: if first == second { (first + 1) % buckets } else { second },
-            tag: ((low ^ high) as u32).max(1),
+            tag: (((low ^ high) & 0xffff_ffff) as u32).max(1),
         }
     }
 

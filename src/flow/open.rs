@@ -92,6 +92,10 @@ impl FlowTable {
     ///
     /// A flow of this client and VIP that is over is replaced, even where the new one then finds no room. `ended`
     /// is told of the flows that end by this: one that is replaced, those that give way.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says why there is no flow; nothing of it is left then.
     pub fn open(
         &mut self,
         now: Instant,
@@ -163,7 +167,7 @@ impl FlowTable {
             Protocol::Udp => State::Udp,
         };
         let entry = Entry::new(new.client, new.vip, new.backend, Local::default(), state);
-        let id = self.slab.insert(entry, low(tick(now))).ok_or(OpenError::TableFull)?;
+        let id = self.slab.insert(&entry, low(tick(now))).ok_or(OpenError::TableFull)?;
         let entered = self.enter_reply(opening, id, chance, ended).and_then(|reply| {
             let entered = self.enter_original(now, id, original, ended);
             if entered.is_err() {

@@ -70,6 +70,10 @@ impl LocalPool {
     /// a /32, and an IPv6 prefix's subnet-router anycast address (RFC 4291 §2.6.1), unless it is
     /// a /127 (RFC 6164) or a /128. At most 65,536 addresses of a prefix are used. A prefix within
     /// another counts once.
+    ///
+    /// # Errors
+    ///
+    /// If there is no port to send from.
     pub fn new(prefixes: &[IpNet], ports: RangeInclusive<u16>) -> Result<Self, PoolError> {
         let (first, last) = (*ports.start(), *ports.end());
         if first == 0 {

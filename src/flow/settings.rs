@@ -62,11 +62,11 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            tcp_opening: Duration::from_secs(4 * 60),
-            tcp_established: Duration::from_secs(2 * 3600 + 4 * 60),
-            tcp_closing: Duration::from_secs(4 * 60),
-            tcp_closed: Duration::from_secs(4 * 60),
-            udp: Duration::from_secs(5 * 60),
+            tcp_opening: Duration::from_mins(4),
+            tcp_established: Duration::from_mins(2 * 60 + 4),
+            tcp_closing: Duration::from_mins(4),
+            tcp_closed: Duration::from_mins(4),
+            udp: Duration::from_mins(5),
             fragment: Duration::from_secs(15),
         }
     }

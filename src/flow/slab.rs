@@ -59,7 +59,7 @@ impl Slab {
     }
 
     /// Puts a flow in; `None` when all numbers are taken, which the limit on flows rules out.
-    pub fn insert(&mut self, entry: Entry, opened: u32) -> Option<FlowId> {
+    pub fn insert(&mut self, entry: &Entry, opened: u32) -> Option<FlowId> {
         if self.free == NONE {
             self.grow()?;
         }
@@ -67,7 +67,7 @@ impl Slab {
         let next = self.cold(index)?.links.next;
         let place = self.entry_mut(index)?;
         let generation = place.generation;
-        *place = Entry { generation, ..entry };
+        *place = Entry { generation, ..entry.clone() };
         *self.cold_mut(index)? = Cold { opened, ..Cold::default() };
         self.free = next;
         self.len += 1;
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     fn insert(slab: &mut Slab) -> FlowId {
-        slab.insert(Entry { live: true, ..Entry::vacant() }, 0).unwrap()
+        slab.insert(&Entry { live: true, ..Entry::vacant() }, 0).unwrap()
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn entries_are_reused_before_more_are_allocated() {
         let mut slab = Slab::new();
-        let ids: Vec<FlowId> = (0..CHUNK + 1).map(|_| insert(&mut slab)).collect();
+        let ids: Vec<FlowId> = (0..=CHUNK).map(|_| insert(&mut slab)).collect();
         let memory = slab.memory();
         assert!(memory > 2 * CHUNK * 80);
         assert_eq!(ids.iter().map(|id| id.index).collect::<Vec<_>>(), (0..4097).collect::<Vec<_>>());

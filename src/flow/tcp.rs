@@ -144,20 +144,26 @@ impl State {
     fn after_other(self, direction: Direction, flags: TcpFlags) -> Self {
         let in_use = if flags.any(TcpFlags::FIN) { Self::Closing(direction) } else { Self::Established };
         match (self, direction) {
-            // The backend may still have an older connection of this tuple, and says so with a
-            // challenge ACK; that is no answer to the SYN.
-            (Self::Opening, Direction::Reply) | (Self::Udp | Self::Closed, _) => self,
             (Self::Opening, Direction::Original) => Self::Resuming,
             (Self::Answered, Direction::Original) if flags.any(TcpFlags::ACK) => in_use,
+<<<<<<< HEAD
             (Self::Answered, _) => self,
             // Only the backend can say that it knows the connection. If the client's word were
             // enough, a flood of ACKs would fill the table for two hours.
             (Self::Resuming | Self::Refused, Direction::Original) => self,
+=======
+>>>>>>> flow
             (Self::Resuming | Self::Refused, Direction::Reply) | (Self::Established | Self::Reset, _) => {
                 in_use
             }
             (Self::Closing(side), _) if side != direction && flags.any(TcpFlags::FIN) => Self::Closed,
-            (Self::Closing(_), _) => self,
+            // Opening: the backend may still have an older connection of this tuple, and says so with a
+            // challenge ACK; that is no answer to the SYN. Resuming, Refused: only the backend can say that
+            // it knows the connection; if the client's word were enough, a flood of ACKs would fill the
+            // table for two hours.
+            (Self::Opening, Direction::Reply)
+            | (Self::Resuming | Self::Refused, Direction::Original)
+            | (Self::Answered | Self::Closing(_) | Self::Closed | Self::Udp, _) => self,
         }
     }
 

@@ -41,6 +41,7 @@ use crate::datapath::Instant;
 const TICK: u64 = 250_000_000;
 
 const LEVELS: usize = 6;
+const TOP: u32 = 5;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 
@@ -136,21 +137,19 @@ impl Timers {
     /// The slot for a deadline: of the level of the highest digit, in base 64, in which it
     /// differs from the cursor.
     fn slot(&mut self, deadline: u64) -> usize {
-        let digits = 63 - ((deadline ^ self.cursor) | 1).leading_zeros();
-        let level = (digits / SLOT_BITS).min(LEVELS as u32 - 1);
-        let slot = (deadline >> (level * SLOT_BITS)) as usize % SLOTS;
+        let level = (((deadline ^ self.cursor) | 1).ilog2() / SLOT_BITS).min(TOP);
+        let slot = digit(deadline, level);
         self.occupied[level as usize] |= 1 << slot;
         level as usize * SLOTS + slot
     }
 
     fn push(&mut self, slab: &mut Slab, list: usize, index: u32) {
         let head = link_to(list);
-        let last = self.heads[list].previous;
+        let previous = std::mem::replace(&mut self.heads[list].previous, index);
         if let Some(links) = slab.links_mut(index) {
-            *links = Links { previous: last, next: head };
+            *links = Links { previous, next: head };
         }
-        self.heads[list].previous = index;
-        if let Some(links) = self.links(slab, last) {
+        if let Some(links) = self.links(slab, previous) {
             links.next = index;
         }
     }
@@ -195,37 +194,23 @@ impl Timers {
     /// An entry from the wheel whose slot's time has come by `target`, still in its list; `None` when there
     /// is none left. Moves the cursor, so the caller must have ended all flows in the queues that were due.
     pub fn fire(&mut self, target: u64) -> Option<u32> {
-        match self.next_slot().filter(|(start, _)| *start <= target) {
-            Some((start, list)) => {
-                self.cursor = self.cursor.max(start);
-                Some(self.heads[list].next).filter(|link| link & HEAD == 0)
-            }
-            None => {
-                self.cursor = self.cursor.max(target);
-                None
-            }
-        }
+        let due = self.next_slot().filter(|(start, _)| *start <= target);
+        self.cursor = self.cursor.max(due.map_or(target, |(start, _)| start));
+        let (_, list) = due?;
+        Some(self.heads[list].next).filter(|link| link & HEAD == 0)
     }
 
-    /// When the wheel's next occupied slot begins, and which it is. Of slots that begin
-    /// together the higher level's comes first, as its flows may have to go into the lower one.
+    /// When the wheel's next occupied slot begins, and which it is. All levels are asked: a slot of a higher one
+    /// whose flows are on their way down begins no later than any slot below it.
     fn next_slot(&self) -> Option<(u64, usize)> {
-        let mut next: Option<(u64, usize)> = None;
-        for level in (0..LEVELS).rev() {
-            let occupied = self.occupied[level];
-            if occupied == 0 {
-                continue;
-            }
-            let shift = u32::try_from(level).unwrap_or(0) * SLOT_BITS;
-            let digit = self.cursor >> shift;
-            let ahead = occupied.rotate_right((digit % SLOTS as u64) as u32).trailing_zeros();
-            let number = digit.saturating_add(u64::from(ahead));
-            let start = number.saturating_mul(1 << shift).max(self.cursor);
-            if next.is_none_or(|(earliest, _)| start < earliest) {
-                next = Some((start, level * SLOTS + (number % SLOTS as u64) as usize));
-            }
-        }
-        next
+        let starts = (0..=TOP).zip(&self.occupied).filter(|(_, occupied)| **occupied != 0);
+        let slots = starts.map(|(level, occupied)| {
+            let at = self.cursor >> (level * SLOT_BITS);
+            let ahead = occupied.rotate_right((at % 64) as u32).trailing_zeros();
+            let start = at.saturating_add(u64::from(ahead)).saturating_mul(1 << (level * SLOT_BITS));
+            (start.max(self.cursor), level as usize * SLOTS + digit(start, level))
+        });
+        slots.min_by_key(|(start, _)| *start)
     }
 
     /// The first tick at which there may be something to do.
@@ -261,6 +246,11 @@ impl Timers {
         }
         found
     }
+}
+
+/// The digit of a tick's number, in base 64, that chooses its slot on a level.
+fn digit(tick: u64, level: u32) -> usize {
+    ((tick >> (level * SLOT_BITS)) & 0x3f) as usize
 }
 
 /// The link that leads to a list's head.

@@ -4,7 +4,6 @@
 mod lifecycle;
 mod limits;
 mod model;
-mod stress;
 mod timing;
 mod wheel;
 mod workers;
@@ -160,4 +159,4 @@ const CLOSED: [(Direction, TcpFlags); 5] =
     [OPENED[0], OPENED[1], OPENED[2], (Direction::Original, FIN_ACK), (Direction::Reply, FIN_ACK)];
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);

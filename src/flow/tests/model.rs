@@ -9,10 +9,10 @@ use super::*;
 use crate::flow::{State, Traffic, Why};
 
 const WORKERS: u8 = 2;
-const MOST: usize = 9;
-const MOST_OF_ONE: usize = 5;
-/// Two ports on one address.
-const PORTS: usize = 2;
+const MOST: u32 = 9;
+const MOST_OF_ONE: u32 = 5;
+/// So many ports on one address.
+const PORTS: u16 = 2;
 /// The table ends flows at ticks of so many nanoseconds.
 const TICK: u64 = 250_000_000;
 
@@ -129,7 +129,12 @@ impl Model {
             self.rows.iter().enumerate().filter(|(index, _)| !gone(index)).collect()
         };
         let rows = left(&ended);
+<<<<<<< HEAD
         if rows.iter().filter(|(_, row)| row.new.client.address == new.client.address).count() >= MOST_OF_ONE
+=======
+        if rows.iter().filter(|(_, row)| row.new.client.address == new.client.address).count()
+            >= MOST_OF_ONE as usize
+>>>>>>> flow
         {
             return (ended, Err(OpenError::ClientLimit));
         }
@@ -141,7 +146,7 @@ impl Model {
             }
         } else {
             let used: Vec<_> = rivals.filter(|(_, row)| row.local.is_some()).collect();
-            if used.len() >= PORTS {
+            if used.len() >= usize::from(PORTS) {
                 // The one that closed first gives way with its port.
                 let gives = used.iter().find(|(_, row)| row.worker == worker && row.is_closed());
                 match gives {
@@ -151,7 +156,7 @@ impl Model {
             }
         }
         let rows = left(&ended);
-        if rows.len() >= MOST {
+        if rows.len() >= MOST as usize {
             let mine = || rows.iter().filter(|(_, row)| row.worker == worker);
             let old = |row: &Row| self.now.as_nanos() / TICK - row.opened.as_nanos() / TICK >= 20;
             let closed = mine().find(|(_, row)| row.is_closed());
@@ -175,8 +180,8 @@ impl Model {
 }
 
 fn run(steps: &[Step]) {
-    let limits = Settings { max_flows_per_client: MOST_OF_ONE as u32, ..Settings::new(MOST as u32) };
-    let mut rig = Rig::new(limits, pool(&["192.0.2.1/32"], 1..=PORTS as u16), WORKERS);
+    let limits = Settings { max_flows_per_client: MOST_OF_ONE, ..Settings::new(MOST) };
+    let mut rig = Rig::new(limits, pool(&["192.0.2.1/32"], 1..=PORTS), WORKERS);
     let mut model = Model::default();
     for step in steps {
         match *step {
@@ -252,14 +257,13 @@ fn packet(rig: &mut Rig, model: &mut Model, index: usize, reply: bool, flags: Tc
     let (before, mut after) = (model.rows[index].clone(), model.rows[index].clone());
     after.enter(now, next);
     let want = match (before.is_closed(), after.is_closed()) {
-        (true, true) => Change::Nothing,
         (true, false) => Change::Revived,
         (false, true) if state == State::Opening && reply => Change::Refused,
         (false, true) => Change::Closed,
         (false, false) if state == State::Udp && reply && first => Change::Accepted,
         (false, false) if before.is_half_open() && !after.is_half_open() => Change::Established,
         (false, false) if state != next && next == State::Answered => Change::Accepted,
-        (false, false) => Change::Nothing,
+        (true, true) | (false, false) => Change::Nothing,
     };
     assert_eq!(change, want, "{state:?} {direction:?} {flags:?}");
     let count = &mut after.traffic[direction as usize];

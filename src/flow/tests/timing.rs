@@ -18,17 +18,17 @@ fn drive(rig: &mut Rig, until: Instant) -> Vec<(Instant, Ended)> {
 
 #[test]
 fn each_state_has_its_own_timeout_and_ends_within_a_tick_of_it() {
-    let four = Duration::from_secs(240);
+    let four = Duration::from_mins(4);
     for (name, vip, packets, want) in [
         ("opening", TCP, &OPENED[..1], four),
         ("answered", TCP, &OPENED[..2], four),
-        ("established", TCP, &OPENED, Duration::from_secs(7440)),
+        ("established", TCP, &OPENED, Duration::from_mins(124)),
         ("closing", TCP, &CLOSED[..4], four),
         ("closed", TCP, &CLOSED, four),
         ("reset", TCP, &[OPENED[0], OPENED[1], OPENED[2], (Reply, TcpFlags::RST)], four),
         ("refused", TCP, &[OPENED[0], (Reply, TcpFlags::RST)], four),
         ("adopted", TCP, &[(Original, TcpFlags::ACK)], four),
-        ("udp", UDP, &[(Original, TcpFlags(0))], Duration::from_secs(300)),
+        ("udp", UDP, &[(Original, TcpFlags(0))], Duration::from_mins(5)),
     ] {
         for start in [0, 1, 249, 250, 251, 63 * TICK, 4096 * TICK - 1, 123_456_789] {
             let mut rig = Rig::roomy();
@@ -114,7 +114,7 @@ fn timeouts_of_nothing_and_of_forever_break_nothing() {
             continue;
         }
         // Forever is 17 years here.
-        let year = Duration::from_secs(365 * 86_400);
+        let year = Duration::from_hours(365 * 24);
         assert_eq!(drive(&mut rig, start + 16 * year), []);
         rig.audit();
         assert_eq!(drive(&mut rig, start + 18 * year).len(), 5);
@@ -124,7 +124,7 @@ fn timeouts_of_nothing_and_of_forever_break_nothing() {
 
 #[test]
 fn time_may_jump_by_years() {
-    let year = Duration::from_secs(365 * 86_400);
+    let year = Duration::from_hours(365 * 24);
     let timeouts = Timeouts { udp: 3 * year, ..Timeouts::default() };
     let settings = Settings { timeouts, ..Settings::new(1000) };
     let mut rig = Rig::new(settings, pool(&["192.0.2.0/24"], 1..=60_000), 1);

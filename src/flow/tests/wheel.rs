@@ -51,7 +51,7 @@ impl Wheel {
 
     fn arm(&mut self, deadline: u64) {
         let entry = Entry::new(client(1), VipId(0), BackendId(0), Local::default(), State::Udp);
-        let index = self.slab.insert(entry, 0).unwrap().index();
+        let index = self.slab.insert(&entry, 0).unwrap().index();
         self.timers.arm(&mut self.slab, index, Phase::Open, deadline);
         self.armed.push((index, deadline));
     }
