@@ -104,7 +104,9 @@ fn known(criterion: &mut Criterion) {
         });
         let mut next = tuples.iter().cycle();
         group.bench_function(format!("{name}, find alone"), |bench| {
-            bench.iter(|| table.find(black_box(next.next().expect("a cycle has no end")), WorkerSet::default()));
+            bench.iter(|| {
+                table.find(black_box(next.next().expect("a cycle has no end")), WorkerSet::default())
+            });
         });
         let mut stranger = 0;
         group.bench_function(format!("{name}, a tuple that is not there"), |bench| {
@@ -130,7 +132,8 @@ fn turnover(criterion: &mut Criterion) {
     let mut batches = |iterations: u64| {
         let (mut opening, mut ending) = (Duration::ZERO, Duration::ZERO);
         let mut left = u32::try_from(iterations).expect("not so many");
-        let scale = |took: Duration, batches: u32| took.mul_f64(iterations as f64 / f64::from(batches * BATCH));
+        let scale =
+            |took: Duration, batches: u32| took.mul_f64(iterations as f64 / f64::from(batches * BATCH));
         let mut batches = 0;
         while left > 0 {
             let mut numbers: Vec<u32> = (0..BATCH).map(|_| chance.random_range(MANY..1 << 26)).collect();

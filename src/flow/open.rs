@@ -198,9 +198,8 @@ impl FlowTable {
 
     /// Ends one flow that can give way, and counts a new one in its place. See the [module](self).
     fn reclaim(&mut self, now: Instant, ended: &mut impl FnMut(Ended)) -> bool {
-        let age = |index: &u32| {
-            self.slab.cold(*index).map_or(0, |cold| low(tick(now)).wrapping_sub(cold.opened))
-        };
+        let age =
+            |index: &u32| self.slab.cold(*index).map_or(0, |cold| low(tick(now)).wrapping_sub(cold.opened));
         let closed = self.timers.front(Phase::Closed);
         let half_open = || self.timers.front(Phase::Opening).filter(|index| age(index) >= HANDSHAKE);
         let Some(index) = closed.or_else(half_open) else { return false };

@@ -113,8 +113,15 @@ impl FlowTable {
     pub fn new(shared: Arc<Shared>, worker: WorkerId) -> Self {
         assert!(shared.claim(worker), "worker {worker} is one of 64 and has one table");
         let timeouts = Nanos::of(&shared);
-        let mut table =
-            Self { shared, worker, slab: Slab::new(), timers: Timers::new(), timeouts, now: Instant::START, memory: 0 };
+        let mut table = Self {
+            shared,
+            worker,
+            slab: Slab::new(),
+            timers: Timers::new(),
+            timeouts,
+            now: Instant::START,
+            memory: 0,
+        };
         table.account();
         table
     }

@@ -133,7 +133,9 @@ impl State {
     /// (RFC 5961 §4).
     fn after_syn(self, direction: Direction) -> Self {
         match (self, direction) {
-            (Self::Opening | Self::Resuming | Self::Reset | Self::Refused, Direction::Reply) => Self::Answered,
+            (Self::Opening | Self::Resuming | Self::Reset | Self::Refused, Direction::Reply) => {
+                Self::Answered
+            }
             (Self::Reset, Direction::Original) => Self::Resuming,
             _ => self,
         }
@@ -151,7 +153,9 @@ impl State {
             // Only the backend can say that it knows the connection. If the client's word were
             // enough, a flood of ACKs would fill the table for two hours.
             (Self::Resuming | Self::Refused, Direction::Original) => self,
-            (Self::Resuming | Self::Refused, Direction::Reply) | (Self::Established | Self::Reset, _) => in_use,
+            (Self::Resuming | Self::Refused, Direction::Reply) | (Self::Established | Self::Reset, _) => {
+                in_use
+            }
             (Self::Closing(side), _) if side != direction && flags.any(TcpFlags::FIN) => Self::Closed,
             (Self::Closing(_), _) => self,
         }
@@ -256,7 +260,8 @@ mod tests {
 
     #[test]
     fn only_a_fresh_syn_opens() {
-        for (flags, want) in [(SYN, true), (SYN_ACK, false), (ACK, false), (SYN | RST, false), (NONE, false)] {
+        for (flags, want) in [(SYN, true), (SYN_ACK, false), (ACK, false), (SYN | RST, false), (NONE, false)]
+        {
             assert_eq!(flags.opens(), want, "{flags:?}");
         }
         assert!(TcpFlags(0xc2).opens(), "ECN's ECE and CWR do not matter (RFC 3168 §6.1.1)");

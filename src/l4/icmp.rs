@@ -71,15 +71,15 @@ impl Translator {
         if !known_good && !quote::icmp_checksum_is_right(frame.packet(), view) {
             return Verdict::Drop(Reason::BadChecksum);
         }
-        if quote::announced_mtu(frame.packet(), view, kind, code).is_some_and(|mtu| mtu < least_mtu(view.family)) {
+        if quote::announced_mtu(frame.packet(), view, kind, code)
+            .is_some_and(|mtu| mtu < least_mtu(view.family))
+        {
             return Verdict::Drop(Reason::IcmpBadMtu);
         }
         if view.hops <= 1 {
             return Verdict::Drop(Reason::TtlExpired);
         }
-        if direction == Direction::Reply
-            && quote::is_unreachable(view.family, kind, code)
-        {
+        if direction == Direction::Reply && quote::is_unreachable(view.family, kind, code) {
             let change = self.flows.unreachable(now, flow);
             self.note(now, flow, change);
         }

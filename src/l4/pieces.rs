@@ -12,8 +12,8 @@ use std::hash::BuildHasher;
 
 use super::fragments::{DatagramKey, Fate, GivenUp, Route};
 use super::translator::{Translator, visited};
-use crate::datapath::{Arrival, Counters, Instant, Outbox, Outcome, Reason, Verdict, WorkerId};
 use crate::datapath::WorkerSet;
+use crate::datapath::{Arrival, Counters, Instant, Outbox, Outcome, Reason, Verdict, WorkerId};
 use crate::packet::rewrite::{self, Passage};
 use crate::packet::{Frame, Transport, View};
 
@@ -101,8 +101,7 @@ impl Translator {
             _ => self.fresh_identification(frame),
         };
         // Whoever passed it to its home has not looked for the flow, and may well own it.
-        let visited =
-            if self.home_of(key) == self.worker { WorkerSet::default() } else { visited(arrival) };
+        let visited = if self.home_of(key) == self.worker { WorkerSet::default() } else { visited(arrival) };
         let handled = self.packet(now, frame, view, tuple, visited, Some(identification));
         let route = match (handled.verdict, handled.translated) {
             (Verdict::HandOver(worker), _) => Route::Elsewhere(worker),
@@ -114,7 +113,7 @@ impl Translator {
             },
             (Verdict::Forward(_), None) => Route::Unchanged,
             (Verdict::Answer(reason) | Verdict::Drop(reason), _) => Route::Refused(reason),
-            (Verdict::Held, _) => Route::Refused(Reason::FragmentOverflow),
+            (Verdict::Held | Verdict::Deliver(_), _) => Route::Refused(Reason::FragmentOverflow),
         };
         (handled.verdict, route)
     }

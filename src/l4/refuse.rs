@@ -57,13 +57,7 @@ impl Translator {
             return Verdict::Drop(Reason::TtlExpired);
         }
         let passage = crate::packet::rewrite::Passage { decrement_hops: true, identification: None };
-        crate::packet::rewrite::readdress(
-            frame.packet_mut(),
-            view,
-            view.source,
-            view.destination,
-            passage,
-        );
+        crate::packet::rewrite::readdress(frame.packet_mut(), view, view.source, view.destination, passage);
         Verdict::Forward(Reason::NotOurs)
     }
 }

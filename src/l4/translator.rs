@@ -326,9 +326,10 @@ impl Translator {
     /// share an address behind us, and one that may be cut on its way must not be
     /// mistaken for another's (RFC 6864 §5.3.1). A large segment takes one for each of its parts.
     pub(super) fn fresh_identification(&mut self, frame: &Frame) -> u32 {
-        let parts = frame.offload.segments.map_or(1, |segments| {
-            frame.packet().len() / usize::from(segments.size.max(1)) + 1
-        });
+        let parts = frame
+            .offload
+            .segments
+            .map_or(1, |segments| frame.packet().len() / usize::from(segments.size.max(1)) + 1);
         let identification = self.next_identification;
         self.next_identification = identification.wrapping_add(u32::try_from(parts).unwrap_or(1));
         identification
@@ -349,7 +350,13 @@ impl Translator {
 
 impl Datapath for Translator {
     #[inline]
-    fn handle_frame(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival, out: &mut Outbox) -> Verdict {
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        frame: &mut Frame,
+        arrival: Arrival,
+        out: &mut Outbox,
+    ) -> Verdict {
         self.decide(now, frame, arrival, out)
     }
 

@@ -109,7 +109,8 @@ fn ping(target: IpAddr, started: Instant) -> io::Result<End> {
         let length = (&socket).read(&mut buffer)?;
         let packet = buffer.get(..length).unwrap_or_default();
         // Raw IPv4 sockets see the IP header, raw IPv6 sockets do not.
-        let header = if target.is_ipv4() { packet.first().map_or(0, |first| usize::from(first & 15) * 4) } else { 0 };
+        let header =
+            if target.is_ipv4() { packet.first().map_or(0, |first| usize::from(first & 15) * 4) } else { 0 };
         match packet.get(header..) {
             Some([kind, _, _, _, a, b, 0, 1, payload @ ..])
                 if *kind == reply && [*a, *b] == [high, low] && payload == b"fourseven" =>

@@ -25,12 +25,12 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
+use super::client;
 use super::order::{Answer, Order, hear, say};
 use super::serve::Serving;
-use super::client;
 use super::topology::LinkEnd;
-use crate::io::host::{Netlink, Route};
 use crate::io::IoError;
+use crate::io::host::{Netlink, Route};
 
 /// Holds a namespace and carries out orders until standard input ends. `parent` is the
 /// director's process id, as that sees itself.

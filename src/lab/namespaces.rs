@@ -1,8 +1,8 @@
 //! The network out of namespaces: real kernels at both ends, a real TUN in the middle.
 
-use std::process::{Child, Stdio};
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use super::attempt::{Attempt, Try};
@@ -173,7 +173,10 @@ impl Namespaces {
             }
             None => {
                 let said = self.crew.log(self.balancer).join("\n  ");
-                Err(LabError::Failed { host: "balancer".into(), why: format!("it is not ready; it said:\n  {said}") })
+                Err(LabError::Failed {
+                    host: "balancer".into(),
+                    why: format!("it is not ready; it said:\n  {said}"),
+                })
             }
         }
     }

@@ -35,7 +35,8 @@ fn branches(topology: Topology) -> Vec<String> {
     let mut lines: Vec<_> = topology
         .backends()
         .map(|number| {
-            let [v4, v6] = [Family::V4, Family::V6].map(|family| topology.backend(family, number).to_string());
+            let [v4, v6] =
+                [Family::V4, Family::V6].map(|family| topology.backend(family, number).to_string());
             format!("{:<11} {v4:<11} {v6}", Topology::backend_name(number))
         })
         .collect();

@@ -94,11 +94,8 @@ impl Report {
     /// The first sum that does not come out, if one does not.
     pub fn disagreement(&self) -> Option<String> {
         let packets = &self.packets;
-        let ends = [
-            ("forwarded", packets.forwarded),
-            ("answered", packets.answered),
-            ("dropped", packets.dropped),
-        ];
+        let ends =
+            [("forwarded", packets.forwarded), ("answered", packets.answered), ("dropped", packets.dropped)];
         let all = ends.iter().map(|end| end.1).fold(packets.held, u64::saturating_add);
         if packets.received != all {
             return Some(format!(
@@ -119,7 +116,9 @@ impl Report {
             return Some(format!("{} flows were opened, and {given} given to backends", self.flows.opened));
         }
         let Flows { opened, ended, reclaimed, live } = self.flows;
-        if opened != ended.saturating_add(live) && opened != ended.saturating_add(live).saturating_add(reclaimed) {
+        if opened != ended.saturating_add(live)
+            && opened != ended.saturating_add(live).saturating_add(reclaimed)
+        {
             return Some(format!("of {opened} flows {ended} ended and {live} are live"));
         }
         (!self.agree).then(|| "the balancer says that its sums do not agree".to_owned())
@@ -139,7 +138,11 @@ mod tests {
         Report {
             packets: Packets { received: 10, forwarded: 7, answered: 2, dropped: 1, ..Packets::default() },
             reasons: [("forwarded", 7), ("answered", 2), ("dropped", 1)]
-                .map(|(outcome, packets)| ReasonCount { outcome: outcome.into(), reason: "x".into(), packets })
+                .map(|(outcome, packets)| ReasonCount {
+                    outcome: outcome.into(),
+                    reason: "x".into(),
+                    packets,
+                })
                 .to_vec(),
             flows: Flows { opened: 3, ended: 2, reclaimed: 0, live: 1 },
             services: vec![ServiceCount {

@@ -89,7 +89,9 @@ pub fn check(standing: Standing) -> Result<(), Forbidden> {
     match OpenOptions::new().write(true).open(forwarding) {
         Ok(_) => Ok(()),
         Err(error) => Err(Forbidden::new(
-            format!("{forwarding} cannot be written ({error}), as in a container whose /proc/sys is read-only"),
+            format!(
+                "{forwarding} cannot be written ({error}), as in a container whose /proc/sys is read-only"
+            ),
             "docker run --privileged, or --security-opt systempaths=unconfined with podman or docker",
         )),
     }
@@ -98,13 +100,15 @@ pub fn check(standing: Standing) -> Result<(), Forbidden> {
 fn check_tun(node: &Path, standing: Standing) -> Result<(), Forbidden> {
     let Err(error) = OpenOptions::new().read(true).write(true).open(node) else { return Ok(()) };
     let name = node.display();
-    let make =
-        format!("sudo sh -c 'mkdir -p /dev/net && mknod -m 0666 {name} c 10 200' (in a container: --device {name})");
+    let make = format!(
+        "sudo sh -c 'mkdir -p /dev/net && mknod -m 0666 {name} c 10 200' (in a container: --device {name})"
+    );
     Err(match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => Forbidden::new(format!("{name} is missing"), make),
-        Some(Errno::ENXIO | Errno::ENODEV) => {
-            Forbidden::new(format!("{name} is there, but the kernel has no tun driver loaded"), "sudo modprobe tun")
-        }
+        Some(Errno::ENXIO | Errno::ENODEV) => Forbidden::new(
+            format!("{name} is there, but the kernel has no tun driver loaded"),
+            "sudo modprobe tun",
+        ),
         Some(Errno::EACCES) => {
             let mode = fs::metadata(node).map_or(0, |meta| meta.permissions().mode() & 0o7777);
             let who = match standing {
@@ -206,10 +210,25 @@ mod tests {
     fn the_switch_that_forbids_is_named() {
         let none = Switches::default();
         for (name, switches, errno, want) in [
-            ("limit 0", Switches { max_user_namespaces: Some(0), ..none }, Errno::ENOSPC, "max_user_namespaces is 0"),
+            (
+                "limit 0",
+                Switches { max_user_namespaces: Some(0), ..none },
+                Errno::ENOSPC,
+                "max_user_namespaces is 0",
+            ),
             ("limit reached", Switches { max_user_namespaces: Some(9), ..none }, Errno::ENOSPC, "is reached"),
-            ("no network", Switches { max_net_namespaces: Some(0), ..none }, Errno::ENOSPC, "max_net_namespaces is 0"),
-            ("Debian", Switches { unprivileged_userns_clone: Some(0), ..none }, Errno::EPERM, "userns_clone is 0"),
+            (
+                "no network",
+                Switches { max_net_namespaces: Some(0), ..none },
+                Errno::ENOSPC,
+                "max_net_namespaces is 0",
+            ),
+            (
+                "Debian",
+                Switches { unprivileged_userns_clone: Some(0), ..none },
+                Errno::EPERM,
+                "userns_clone is 0",
+            ),
             ("Ubuntu", Switches { apparmor_restrict: Some(1), ..none }, Errno::EACCES, "AppArmor"),
             ("container", Switches { seccomp: Some(2), ..none }, Errno::EPERM, "seccomp"),
             ("deep", none, Errno::EUSERS, "nested"),

@@ -270,10 +270,8 @@ mod tests {
     #[test]
     fn a_body_is_counted_and_hashed() {
         let (_serving, at) = serving();
-        let answer = exchange(
-            at,
-            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc",
-        );
+        let answer =
+            exchange(at, b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc");
         let mut digest = Digest::default();
         digest.add(b"abc");
         assert!(String::from_utf8(answer).unwrap().contains(&format!("body: {digest}")));

@@ -109,10 +109,7 @@ impl Story {
     ) -> Result<(), LabError> {
         console.heading("2  Not only TCP, not only IPv4")?;
         let (v4, v6) = (self.topology.vip(Family::V4), self.topology.vip(Family::V6));
-        let mut tries = vec![
-            ("ping", Try::Ping(v4)),
-            ("ping", Try::Ping(v6)),
-        ];
+        let mut tries = vec![("ping", Try::Ping(v4)), ("ping", Try::Ping(v6))];
         if servers == Servers::BuiltIn {
             tries.insert(0, ("UDP", Try::Datagram((v4, topology::ECHO).into())));
             tries.push(("UDP", Try::Datagram((v6, topology::ECHO).into())));
@@ -151,7 +148,9 @@ impl Story {
         };
         network.stop_server(first)?;
         let name = Topology::backend_name(first);
-        console.line(format_args!("   {name}: its server is ended. Its host still answers, and refuses (RST)."))?;
+        console.line(format_args!(
+            "   {name}: its server is ended. Its host still answers, and refuses (RST)."
+        ))?;
         self.until_noticed(console, network, "server_ends")?;
         let Some(second) = self.next_victim().filter(|&second| second != first) else { return Ok(()) };
         network.cut(second)?;
@@ -162,7 +161,8 @@ impl Story {
 
     /// The number of the backend that answered last.
     fn next_victim(&self) -> Option<u8> {
-        let answers = self.told.iter().rev().filter(|told| matches!(told.what, Try::Http(to) if to.is_ipv4()));
+        let answers =
+            self.told.iter().rev().filter(|told| matches!(told.what, Try::Http(to) if to.is_ipv4()));
         let name = answers.filter_map(|told| told.attempt.backend()).next()?;
         self.topology.backends().find(|&number| Topology::backend_name(number) == name)
     }
@@ -212,8 +212,10 @@ impl Story {
                 }
                 continue;
             }
-            let row: Vec<_> =
-                row.iter().map(|(number, attempt)| format!("{number}{}", describe(console, attempt))).collect();
+            let row: Vec<_> = row
+                .iter()
+                .map(|(number, attempt)| format!("{number}{}", describe(console, attempt)))
+                .collect();
             console.line(format_args!("     {}", row.join("   ")))?;
         }
         Ok(())

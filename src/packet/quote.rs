@@ -118,6 +118,11 @@ impl Quote {
         self.tuple
     }
 
+    /// The quoted transport header and what follows it, as far as the quote goes.
+    pub fn transport<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
+        packet.get(self.transport_at..self.end).unwrap_or_default()
+    }
+
     /// Gives the quoted packet the addresses and ports of `to`, and its checksums with them,
     /// as far as they are in the quote. RFC 5508 REQ-3 forbids to judge the quoted transport
     /// checksum; like the quoted header checksum it stays as right or wrong as it came.

@@ -180,7 +180,11 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
     .and_then(|duration| {
         // An instant that far ahead still exists.
-        if duration <= Duration::from_secs(24 * 3600) { Ok(duration) } else { Err("at most a day".to_owned()) }
+        if duration <= Duration::from_secs(24 * 3600) {
+            Ok(duration)
+        } else {
+            Err("at most a day".to_owned())
+        }
     })
 }
 

@@ -110,7 +110,8 @@ fn build(options: &Options, topology: Topology) -> Result<(Standing, Namespaces)
 
 /// The command that a user could type in the balancer's namespace.
 fn balancer_arguments(options: &Options, topology: Topology) -> Vec<String> {
-    let mut arguments: Vec<String> = ["run", "--mode", "l4", "--tun", topology::TUN, "--json"].map(Into::into).into();
+    let mut arguments: Vec<String> =
+        ["run", "--mode", "l4", "--tun", topology::TUN, "--json"].map(Into::into).into();
     let mut add = |flag: &str, value: String| arguments.extend([flag.to_owned(), value]);
     add("--nat", options.nat.clone());
     add("--scheduler", options.scheduler.clone());
@@ -150,9 +151,8 @@ fn live(
     }
     let mut story = Story::new(topology);
     let servers = if options.backend_cmd.is_some() { Servers::Foreign } else { Servers::BuiltIn };
-    let told = tell(options, console, network, &mut story, servers).and_then(|()| {
-        if options.hold { hold(console, standing, network) } else { Ok(()) }
-    });
+    let told = tell(options, console, network, &mut story, servers)
+        .and_then(|()| if options.hold { hold(console, standing, network) } else { Ok(()) });
     let interrupted = match told {
         Ok(()) => false,
         Err(LabError::Interrupted(_)) => true,
@@ -229,7 +229,9 @@ fn shell(
 ) -> Result<ExitCode, LabError> {
     let program = env::var("SHELL").ok().filter(|shell| !shell.is_empty()).unwrap_or_else(|| "sh".into());
     let vip = topology.vip(Family::V4);
-    console.line(format_args!("  A shell in {host}; try curl http://{vip}/, ping {vip}, ip route. `exit` ends the lab."))?;
+    console.line(format_args!(
+        "  A shell in {host}; try curl http://{vip}/, ping {vip}, ip route. `exit` ends the lab."
+    ))?;
     network.visit(host, &program)?;
     let report = network.finish()?;
     account::print(console, topology, &report)?;

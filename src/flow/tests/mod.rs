@@ -119,7 +119,11 @@ impl Rig {
                 locals += u32::from(entry.local.port != 0);
                 for direction in [Direction::Original, Direction::Reply] {
                     let key = table.key(entry, direction).unwrap();
-                    assert_eq!(table.find(&key, WorkerSet::default()), Lookup::Here(id, direction), "both keys are present");
+                    assert_eq!(
+                        table.find(&key, WorkerSet::default()),
+                        Lookup::Here(id, direction),
+                        "both keys are present"
+                    );
                     assert!(keys.insert(key), "no key is another flow's: {key}");
                     assert_eq!(table.rewritten(id, direction.reversed()), Some(key.reversed()));
                 }

@@ -129,7 +129,8 @@ impl Model {
             self.rows.iter().enumerate().filter(|(index, _)| !gone(index)).collect()
         };
         let rows = left(&ended);
-        if rows.iter().filter(|(_, row)| row.new.client.address == new.client.address).count() >= MOST_OF_ONE {
+        if rows.iter().filter(|(_, row)| row.new.client.address == new.client.address).count() >= MOST_OF_ONE
+        {
             return (ended, Err(OpenError::ClientLimit));
         }
         let wanted = (new.vip == UDP, BACKENDS[new.backend.index()]);
@@ -300,11 +301,13 @@ fn compare(rig: &Rig, model: &Model) {
     let mut sources = HashSet::new();
     for row in &model.rows {
         for (worker, table) in (0..).zip(&rig.tables) {
-            let (protocol, backend) = (if row.new.vip == UDP { Protocol::Udp } else { Protocol::Tcp }, row.new.backend);
+            let (protocol, backend) =
+                (if row.new.vip == UDP { Protocol::Udp } else { Protocol::Tcp }, row.new.backend);
             let vip = endpoint(["203.0.113.1:80", "203.0.113.1:80", "203.0.113.1:81"][row.new.vip.index()]);
             let source = row.local.unwrap_or(row.new.client);
             let original = FiveTuple { protocol, source: row.new.client, destination: vip };
-            let reply = FiveTuple { protocol, source: endpoint(BACKENDS[backend.index()]), destination: source };
+            let reply =
+                FiveTuple { protocol, source: endpoint(BACKENDS[backend.index()]), destination: source };
             for (key, direction) in [(original, Direction::Original), (reply, Direction::Reply)] {
                 let want = if worker == row.worker {
                     Lookup::Here(row.id, direction)

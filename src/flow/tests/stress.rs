@@ -55,8 +55,9 @@ fn workers_that_race_for_the_same_flows_never_share_a_key() {
                                 for (direction, flags) in OPENED {
                                     let _ = table.observe(at(step), id, direction, Event::Tcp(flags), 1);
                                 }
-                                let keys = [Direction::Original, Direction::Reply]
-                                    .map(|direction| table.rewritten(id, direction.reversed()).unwrap().reversed());
+                                let keys = [Direction::Original, Direction::Reply].map(|direction| {
+                                    table.rewritten(id, direction.reversed()).unwrap().reversed()
+                                });
                                 keys.iter().for_each(|key| register.enter(*key, table.worker.0));
                                 mine.push((id, keys));
                             }

@@ -18,18 +18,22 @@ fn a_flow_goes_there_and_back_in_every_mode() {
                 let (verdict, out) = rig.send(0, &make(client, vip));
                 is_forward(verdict, Reason::NewFlow);
                 let there = seen(&out);
-                assert!(BACKENDS.iter().chain(&BACKENDS6).any(|b| socket(b) == there.destination), "{there:?}");
+                assert!(
+                    BACKENDS.iter().chain(&BACKENDS6).any(|b| socket(b) == there.destination),
+                    "{there:?}"
+                );
                 assert_eq!(there.hops, 63);
                 match nat {
                     Nat::Dnat => assert_eq!(there.source, socket(client)),
                     Nat::Full => assert_ne!(there.source.ip(), socket(client).ip()),
                 }
                 let (from, to) = (there.destination.to_string(), there.source.to_string());
-                let reply = if make(client, vip)[9] == 17 || vip.starts_with('[') && make(client, vip)[6] == 17 {
-                    udp(&from, &to, b"answer")
-                } else {
-                    tcp(&from, &to, "SA", b"")
-                };
+                let reply =
+                    if make(client, vip)[9] == 17 || vip.starts_with('[') && make(client, vip)[6] == 17 {
+                        udp(&from, &to, b"answer")
+                    } else {
+                        tcp(&from, &to, "SA", b"")
+                    };
                 let (verdict, out) = rig.send(0, &reply);
                 is_forward(verdict, Reason::KnownFlow);
                 let back = seen(&out);

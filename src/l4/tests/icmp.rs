@@ -10,7 +10,8 @@ fn icmp(from: &str, to: &str, kind: u8, code: u8, rest: [u8; 4], body: &[u8]) ->
     message.extend(rest);
     message.extend(body);
     let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
-    let mut packet = udp(&SocketAddr::new(from, 1).to_string(), &SocketAddr::new(to, 1).to_string(), &message[8..]);
+    let mut packet =
+        udp(&SocketAddr::new(from, 1).to_string(), &SocketAddr::new(to, 1).to_string(), &message[8..]);
     match from {
         IpAddr::V4(_) => {
             packet[9] = 1;
@@ -54,7 +55,10 @@ fn a_ping_to_a_vip_is_answered() {
             assert_eq!(verdict, Verdict::Answer(Reason::EchoRequest));
             let view = View::of(&out).unwrap();
             assert!(quote::icmp_checksum_is_right(&out, &view));
-            assert_eq!((view.source.to_string(), view.destination.to_string()), (address(vip), address(client)));
+            assert_eq!(
+                (view.source.to_string(), view.destination.to_string()),
+                (address(vip), address(client))
+            );
             assert_eq!((out[view.transport_at], view.hops), (reply, 64));
             assert_eq!(out[view.transport_at + 4..], ping[view.transport_at + 4..]);
         }
@@ -143,7 +147,11 @@ fn errors_without_a_flow_or_with_damage_are_dropped() {
         ("no quote", icmp(ROUTERS[0], &local, 3, 1, [0; 4], &[]), Reason::IcmpNoFlow),
         ("MTU below the least", icmp(ROUTERS[0], &local, 3, 4, [0, 0, 0, 67], &there), Reason::IcmpBadMtu),
         ("redirect", icmp(ROUTERS[0], &local, 5, 1, [0; 4], &there), Reason::IcmpUnsupported),
-        ("timestamp request", icmp(&address(CLIENT), &address(VIP), 13, 0, [0; 4], &[0; 12]), Reason::IcmpUnsupported),
+        (
+            "timestamp request",
+            icmp(&address(CLIENT), &address(VIP), 13, 0, [0; 4], &[0; 12]),
+            Reason::IcmpUnsupported,
+        ),
     ] {
         assert_eq!(rig.send(0, &packet).0, Verdict::Drop(reason), "{name}");
     }

@@ -67,10 +67,15 @@ impl Plan {
         let backends = BACKENDS.iter().chain(&BACKENDS6);
         let services = vec![ServiceSpec {
             name: "web".into(),
-            listen: ["tcp/203.0.113.1:80", "tcp/[2001:db8:f::1]:80", "udp/203.0.113.1:80", "udp/[2001:db8:f::1]:80"]
-                .iter()
-                .map(|listen| listen.parse().unwrap())
-                .collect(),
+            listen: [
+                "tcp/203.0.113.1:80",
+                "tcp/[2001:db8:f::1]:80",
+                "udp/203.0.113.1:80",
+                "udp/[2001:db8:f::1]:80",
+            ]
+            .iter()
+            .map(|listen| listen.parse().unwrap())
+            .collect(),
             nat: self.nat,
             scheduler: self.scheduler,
             backends: backends
@@ -85,9 +90,11 @@ impl Plan {
         let vips = balancer.vips().iter().map(|vip| (vip.listen.protocol, vip.listen.endpoint)).collect();
         let backends: Vec<_> = balancer.backends().iter().map(|backend| backend.endpoint).collect();
         let counted = backends.len();
-        let pool =
-            LocalPool::new(&self.locals.iter().map(|net| net.parse().unwrap()).collect::<Vec<_>>(), self.ports)
-                .unwrap();
+        let pool = LocalPool::new(
+            &self.locals.iter().map(|net| net.parse().unwrap()).collect::<Vec<_>>(),
+            self.ports,
+        )
+        .unwrap();
         let flows = Arc::new(Shared::new(self.settings, vips, &backends, pool, 1));
         let setup = Setup {
             balancer: Arc::clone(&balancer),
@@ -138,7 +145,10 @@ impl Rig {
     fn obey(&mut self, worker: WorkerId, frame: &mut Frame, arrival: Arrival, verdict: Verdict) -> Verdict {
         if let Verdict::HandOver(owner) = verdict {
             let seen = super::translator::visited(arrival);
-            assert!(!seen.contains(owner) || seen == WorkerSet::default().with(owner), "goes round in circles");
+            assert!(
+                !seen.contains(owner) || seen == WorkerSet::default().with(owner),
+                "goes round in circles"
+            );
             return self.step(owner, frame, Arrival::HandedOver(seen.with(worker)));
         }
         if let Some((outcome, reason)) = verdict.outcome() {
@@ -231,7 +241,8 @@ fn ip(from: SocketAddr, to: SocketAddr) -> etherparse::PacketBuilderStep<etherpa
     let headers = match (from.ip(), to.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let mut header =
-                etherparse::Ipv4Header::new(0, 64, etherparse::IpNumber::TCP, from.octets(), to.octets()).unwrap();
+                etherparse::Ipv4Header::new(0, 64, etherparse::IpNumber::TCP, from.octets(), to.octets())
+                    .unwrap();
             header.dont_fragment = true;
             etherparse::IpHeaders::Ipv4(header, etherparse::Ipv4Extensions::default())
         }

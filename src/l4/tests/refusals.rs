@@ -146,7 +146,11 @@ fn addresses_that_cannot_be_are_dropped() {
         ("loopback source", tcp("[::1]:1", VIP6, "S", b""), Reason::Martian),
         ("unspecified source", tcp("[::]:1", VIP6, "S", b""), Reason::Martian),
         ("mapped source", tcp("[::ffff:198.51.100.7]:40000", VIP6, "S", b""), Reason::Martian),
-        ("both mapped", tcp("[::ffff:198.51.100.7]:40000", "[::ffff:203.0.113.1]:80", "S", b""), Reason::Martian),
+        (
+            "both mapped",
+            tcp("[::ffff:198.51.100.7]:40000", "[::ffff:203.0.113.1]:80", "S", b""),
+            Reason::Martian,
+        ),
         ("not ours", tcp(CLIENT, "192.0.2.1:80", "S", b""), Reason::NotOurs),
     ] {
         let mut rig = Plan::default().build();
@@ -162,7 +166,10 @@ fn others_packets_go_on_unchanged_where_dnat_brings_them() {
     let (verdict, out) = rig.send(0, &packet);
     assert_eq!(verdict, Verdict::Forward(Reason::NotOurs));
     let seen = seen(&out);
-    assert_eq!((seen.source, seen.destination, seen.hops), (socket(BACKENDS[0]), socket("192.0.2.1:443"), 63));
+    assert_eq!(
+        (seen.source, seen.destination, seen.hops),
+        (socket(BACKENDS[0]), socket("192.0.2.1:443"), 63)
+    );
     let odd = tcp(CLIENT, "192.0.2.1:80", "SF", b"");
     assert_eq!(rig.send(0, &odd).0, Verdict::Forward(Reason::NotOurs));
 }
@@ -172,11 +179,8 @@ fn flags_that_open_nothing_are_answered_as_strangers() {
     for flags in ["", "F", "SF", "SA", "SR", "SFR"] {
         let mut rig = Plan::default().build();
         let (verdict, _) = rig.send(0, &tcp(CLIENT, VIP, flags, b""));
-        let want = if flags.contains('R') {
-            Verdict::Drop(Reason::NoFlow)
-        } else {
-            Verdict::Answer(Reason::NoFlow)
-        };
+        let want =
+            if flags.contains('R') { Verdict::Drop(Reason::NoFlow) } else { Verdict::Answer(Reason::NoFlow) };
         assert_eq!(verdict, want, "{flags}");
     }
 }

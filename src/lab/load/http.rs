@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{sleep, timeout, timeout_at};
 
-use super::{PATIENCE, REST, Target, Tally};
+use super::{PATIENCE, REST, Tally, Target};
 use crate::lab::clock;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +101,8 @@ impl Exchange {
     }
 
     async fn ask(&mut self, target: &Target, connections: Connections) -> io::Result<()> {
-        let request = Request::get(target.path.as_deref().unwrap_or("/"))
-            .header("host", target.address.to_string());
+        let request =
+            Request::get(target.path.as_deref().unwrap_or("/")).header("host", target.address.to_string());
         let request = match connections {
             Connections::Kept => request,
             Connections::New => request.header("connection", "close"),

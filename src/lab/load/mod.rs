@@ -138,7 +138,9 @@ impl Load {
                 .collect::<io::Result<_>>()?;
             threads
                 .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a load thread panicked"))))
+                .map(|thread| {
+                    thread.join().unwrap_or_else(|_| Err(io::Error::other("a load thread panicked")))
+                })
                 .collect::<io::Result<Vec<_>>>()
         })?;
         let seconds = started.elapsed().as_secs_f64();
@@ -184,7 +186,14 @@ impl fmt::Display for Outcome {
         write!(
             f,
             "{}, {} connections, {:.1} s: {} done, {} errors, {:.0} a second, p50 {:.1} us, p99 {:.1} us",
-            self.kind, self.connections, self.seconds, self.done, self.errors, self.per_second, self.p50_us, self.p99_us
+            self.kind,
+            self.connections,
+            self.seconds,
+            self.done,
+            self.errors,
+            self.per_second,
+            self.p50_us,
+            self.p99_us
         )
     }
 }

@@ -24,10 +24,8 @@ impl FromStr for Target {
         let wrong = || TargetError(text.to_owned());
         if let Some(rest) = text.strip_prefix("http://") {
             let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
-            let address = authority
-                .parse()
-                .or_else(|_| format!("{authority}:80").parse())
-                .map_err(|_| wrong())?;
+            let address =
+                authority.parse().or_else(|_| format!("{authority}:80").parse()).map_err(|_| wrong())?;
             // The path goes into a request line, so it must be one word of visible characters.
             if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(wrong());
@@ -54,7 +52,11 @@ mod tests {
             ("tcp/10.47.0.1:7", "10.47.0.1:7", None),
         ] {
             let target: Target = text.parse().unwrap();
-            assert_eq!((target.address.to_string().as_str(), target.path.as_deref()), (address, path), "{text}");
+            assert_eq!(
+                (target.address.to_string().as_str(), target.path.as_deref()),
+                (address, path),
+                "{text}"
+            );
         }
         for text in ["", "tcp/1.2.3.4", "http:///x", "http://name/", "http://1.2.3.4/a b", "udp/1.2.3.4:5"] {
             assert!(text.parse::<Target>().is_err(), "{text}");

@@ -17,12 +17,16 @@ const HOPS: u8 = 64;
 pub(super) fn echo_request(source: IpAddr, target: IpAddr, identifier: u16) -> Option<Vec<u8>> {
     let mut packet = Vec::new();
     let built = match (source, target) {
-        (IpAddr::V4(source), IpAddr::V4(target)) => PacketBuilder::ipv4(source.octets(), target.octets(), HOPS)
-            .icmpv4_echo_request(identifier, 1)
-            .write(&mut packet, b"fourseven"),
-        (IpAddr::V6(source), IpAddr::V6(target)) => PacketBuilder::ipv6(source.octets(), target.octets(), HOPS)
-            .icmpv6_echo_request(identifier, 1)
-            .write(&mut packet, b"fourseven"),
+        (IpAddr::V4(source), IpAddr::V4(target)) => {
+            PacketBuilder::ipv4(source.octets(), target.octets(), HOPS)
+                .icmpv4_echo_request(identifier, 1)
+                .write(&mut packet, b"fourseven")
+        }
+        (IpAddr::V6(source), IpAddr::V6(target)) => {
+            PacketBuilder::ipv6(source.octets(), target.octets(), HOPS)
+                .icmpv6_echo_request(identifier, 1)
+                .write(&mut packet, b"fourseven")
+        }
         _ => return None,
     };
     built.ok().map(|()| packet)
@@ -36,7 +40,8 @@ pub(super) fn is_echo_reply(packet: &[u8], view: &View, kind: u8, identifier: u1
     };
     let [high, low] = identifier.to_be_bytes();
     let body = packet.get(view.transport_at.saturating_add(4)..view.length);
-    kind == reply && body.and_then(|body| body.strip_prefix(&[high, low, 0, 1])) == Some(b"fourseven".as_slice())
+    kind == reply
+        && body.and_then(|body| body.strip_prefix(&[high, low, 0, 1])) == Some(b"fourseven".as_slice())
 }
 
 /// What a router says about a packet that it has no way for, to whom the packet came from.

@@ -136,7 +136,7 @@ impl Memory {
             Verdict::Forward(_) | Verdict::Answer(_) => self.deliver(frame.packet()),
             // There is one worker only, and nobody to hand a frame to.
             Verdict::HandOver(_) => self.balancer.counters.count(Outcome::Dropped, Reason::HandoverFull),
-            Verdict::Drop(_) | Verdict::Held => {}
+            Verdict::Drop(_) | Verdict::Held | Verdict::Deliver(_) => {}
         }
     }
 

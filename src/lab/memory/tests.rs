@@ -34,7 +34,11 @@ impl Datapath for Stub {
             unreachable!("both are asked for in IPv4")
         };
         let mut ip = Ipv4Packet::new_unchecked(frame.packet_mut());
-        if from_client { ip.set_dst_addr(backend) } else { ip.set_src_addr(vip) }
+        if from_client {
+            ip.set_dst_addr(backend)
+        } else {
+            ip.set_src_addr(vip)
+        }
         ip.fill_checksum();
         let (source, destination) = (ip.src_addr().into(), ip.dst_addr().into());
         let vip_port = if view.tuple().unwrap().protocol == crate::packet::Protocol::Tcp {
@@ -45,12 +49,20 @@ impl Datapath for Stub {
         match view.transport {
             Transport::Tcp { .. } => {
                 let mut tcp = TcpPacket::new_unchecked(ip.payload_mut());
-                if from_client { tcp.set_dst_port(topology::BACKEND) } else { tcp.set_src_port(vip_port) }
+                if from_client {
+                    tcp.set_dst_port(topology::BACKEND)
+                } else {
+                    tcp.set_src_port(vip_port)
+                }
                 tcp.fill_checksum(&source, &destination);
             }
             _ => {
                 let mut udp = UdpPacket::new_unchecked(ip.payload_mut());
-                if from_client { udp.set_dst_port(topology::BACKEND) } else { udp.set_src_port(vip_port) }
+                if from_client {
+                    udp.set_dst_port(topology::BACKEND)
+                } else {
+                    udp.set_src_port(vip_port)
+                }
                 udp.fill_checksum(&source, &destination);
             }
         }
