@@ -169,6 +169,33 @@ fn it_leaves_the_host_alone_where_that_is_asked_for() {
 }
 
 #[test]
+fn what_it_changes_on_the_host_is_taken_back() {
+    if !allowed() {
+        return;
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/good/full.toml");
+    // Which settings and rules there are; then a run that configures, until a signal; then the same again.
+    let script = r#"
+        state() { grep -r . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf \
+                      2>/dev/null | sort; ip rule; ip -6 rule; ip route show table all type unicast; }
+        state > "$3.before"
+        "$1" run -c "$2" > "$3.report" 2> "$3.said" & balancer=$!
+        for _ in $(seq 300); do grep -q ^ready: "$3.said" && break; sleep 0.1; done
+        state > "$3.during"
+        kill -INT $balancer; wait $balancer || exit
+        state > "$3.after"
+        cmp -s "$3.before" "$3.during" && { echo "it changed nothing"; exit 1; }
+        diff "$3.before" "$3.after""#;
+    let scratch = format!("{}/host", env!("CARGO_TARGET_TMPDIR"));
+    let output = unshared()
+        .args(["sh", "-c", script, "sh", env!("CARGO_BIN_EXE_fourseven"), file, &scratch])
+        .output()
+        .unwrap();
+    let said = std::fs::read_to_string(format!("{scratch}.said")).unwrap();
+    assert!(output.status.success(), "{}\n{said}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
 fn a_device_that_is_deleted_ends_it_with_a_report_and_status_1() {
     if !allowed() {
         return;

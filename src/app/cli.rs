@@ -30,7 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build a throw-away network and see the balancer work in it.
-    Lab(crate::app::lab::Args),
+    Lab(Box<crate::app::lab::Args>),
     /// Balance, in the network namespace it is started in.
     Run(Box<crate::app::run::Args>),
     /// Find every mistake in a configuration.

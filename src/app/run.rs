@@ -128,6 +128,9 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     for change in host.iter().flat_map(Host::changes) {
         output::say(format_args!("host: {change}"));
     }
+    for warning in host.iter().flat_map(Host::warnings) {
+        output::say(format_args!("warning: {warning}"));
+    }
     for service in &config.services {
         output::say(service_line(service));
     }
