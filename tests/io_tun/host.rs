@@ -40,6 +40,12 @@ fn balancer() -> Namespace {
         net.add_address("veth", "10.47.2.1/24".parse().unwrap()).unwrap();
         net.add_address("veth", "fd47:2::1/64".parse().unwrap()).unwrap();
     });
+    // Link-local addresses come a moment after the links are up.
+    let settled =
+        |addresses: String| addresses.matches("fe80::").count() == 2 && !addresses.contains("tentative");
+    while !settled(namespace.command("ip -6 addr show")) {
+        thread::sleep(Duration::from_millis(10));
+    }
     namespace
 }
 
