@@ -142,7 +142,7 @@ impl Host {
         }
         let disabled = Setting::new(&["ipv6", "conf", device, "disable_ipv6"]);
         if v6 && disabled.value().is_some_and(|value| value != "0") {
-            self.set(&disabled, "0", format!("IPv6 on {device}"), Vec::new());
+            self.set(&disabled, "0", &format!("IPv6 on {device}"), Vec::new());
         }
         if self.netlink.is_up(device)? == Some(false) {
             self.without_link_local(device);
@@ -173,11 +173,11 @@ impl Host {
     /// scope in which no packet is sent from it.
     fn accept_what_is_written(&mut self, device: &str) -> Result<(), IoError> {
         let of_device = |name| Setting::new(&["ipv4", "conf", device, name]);
-        self.set(&of_device("rp_filter"), "2", format!("loose reverse-path filter on {device}"), Vec::new());
+        self.set(&of_device("rp_filter"), "2", &format!("loose reverse-path filter on {device}"), Vec::new());
         self.set(
             &of_device("accept_local"),
             "1",
-            format!("the host's own addresses accepted from {device}"),
+            &format!("the host's own addresses accepted from {device}"),
             Vec::new(),
         );
         if let Some(address) = routes::add_dummy_address(&self.netlink, device)? {
@@ -197,7 +197,7 @@ impl Host {
             let link = setting.device().to_owned();
             let special = ["all", "default", "lo", device].contains(&link.as_str());
             if !special && strictness(&setting).max(all) == 1 {
-                self.set(&setting, "2", format!("loose reverse-path filter on {link}"), Vec::new());
+                self.set(&setting, "2", &format!("loose reverse-path filter on {link}"), Vec::new());
             }
         }
     }
@@ -206,7 +206,7 @@ impl Host {
         // This setting sets others with it (`inet_forward_change`), so their values are kept as well.
         let mut also = Setting::of_each_device("ipv4", "forwarding");
         also.push(Setting::new(&["ipv4", "conf", "all", "accept_redirects"]));
-        self.set(&Setting::new(&["ipv4", "ip_forward"]), "1", "IPv4 forwarding".into(), also);
+        self.set(&Setting::new(&["ipv4", "ip_forward"]), "1", "IPv4 forwarding", also);
     }
 
     fn forward_v6(&mut self) -> Result<(), IoError> {
@@ -215,7 +215,7 @@ impl Host {
             return Ok(());
         }
         let also = Setting::of_each_device("ipv6", "forwarding");
-        self.set(&forwarding, "1", "IPv6 forwarding".into(), also);
+        self.set(&forwarding, "1", "IPv6 forwarding", also);
         for link in routes::links_with_advertised_routes(&self.netlink)? {
             let accept = Setting::new(&["ipv6", "conf", &link, "accept_ra"]);
             if accept.value().is_some_and(|value| value == "1") {
@@ -258,7 +258,7 @@ impl Host {
     }
 
     /// Sets a setting, unless it is so already. What it changes beside itself is put back after it.
-    fn set(&mut self, setting: &Setting, value: &str, what: String, also: Vec<Setting>) {
+    fn set(&mut self, setting: &Setting, value: &str, what: &str, also: Vec<Setting>) {
         let was = setting.value();
         if was.as_deref() == Some(value) {
             return;
@@ -270,7 +270,7 @@ impl Host {
             .collect();
         match setting.set(value) {
             Ok(()) => {
-                self.journal.did(format!("{what} ({} = {value})", setting.name()), Undo::Settings(before))
+                self.journal.did(format!("{what} ({} = {value})", setting.name()), Undo::Settings(before));
             }
             Err(error) => self.warnings.push(error.to_string()),
         }
