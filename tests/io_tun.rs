@@ -3,6 +3,8 @@
 //! Where namespaces or the TUN node are not to be had the tests say so and do nothing; with
 //! `FOURSEVEN_CI=1` that is a failure.
 
+#![expect(clippy::disallowed_methods, reason = "what is watched here happens in real time")]
+
 #[path = "io_tun/cores.rs"]
 mod cores;
 #[path = "io_tun/devices.rs"]

@@ -192,7 +192,9 @@ mod tests {
         let base: Header = [0; HEADROOM];
         let with = |changes: &[(usize, u8)]| {
             let mut header = base;
-            changes.iter().for_each(|&(at, byte)| header[at] = byte);
+            for &(at, byte) in changes {
+                header[at] = byte;
+            }
             header
         };
         for (name, header) in [

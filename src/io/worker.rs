@@ -23,6 +23,7 @@ use nix::unistd::Pid;
 use super::IoError;
 use super::clock::Clock;
 use super::drive::{More, Worker, settle_mail};
+use super::mailbox::Mailbox;
 use super::queue::Queue;
 use super::stop::Stop;
 use crate::datapath::{Counters, Datapath, Instant};
@@ -178,7 +179,7 @@ impl Bed {
     fn sleep<D: Datapath>(&mut self, worker: &mut Worker<D>, clock: Clock) -> Result<(), IoError> {
         let timeout = worker.deadline().map(|due| due.since(clock.now()));
         if timeout.is_some_and(|timeout| timeout.is_zero())
-            || !worker.mailbox().is_none_or(|mailbox| mailbox.fall_asleep())
+            || !worker.mailbox().is_none_or(Mailbox::fall_asleep)
         {
             return Ok(());
         }

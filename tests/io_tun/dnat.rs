@@ -12,6 +12,8 @@ use fourseven::packet::{ChecksumState, Frame};
 pub struct Dnat {
     /// A VIP and its backend, in both families.
     pub pairs: Vec<(IpAddr, IpAddr)>,
+    /// Whoever has this address and talks to a backend does so past the balancer.
+    pub stranger: Option<IpAddr>,
     /// The type of each ICMP message that was not ours: neighbour discovery must not be among them.
     pub foreign_icmp: Arc<Mutex<Vec<(bool, u8)>>>,
     /// How many ICMP errors were translated.
@@ -35,7 +37,7 @@ fn update(sum: u16, complemented: bool, old: &[u8], new: &[u8]) -> u16 {
     while total >> 16 != 0 {
         total = (total & 0xffff) + (total >> 16);
     }
-    total as u16 ^ flip
+    u16::try_from(total).unwrap() ^ flip
 }
 
 fn update_at(packet: &mut [u8], at: usize, complemented: bool, old: &[u8], new: &[u8]) {
@@ -62,6 +64,11 @@ impl Datapath for Dnat {
         let v4 = packet[0] >> 4 == 4;
         let (source, length, header, protocol) =
             if v4 { (12, 4, 20, packet[9]) } else { (8, 16, 40, packet[6]) };
+        let is_strange =
+            |at: usize| self.stranger.is_some_and(|stranger| octets(stranger) == packet[at..at + length]);
+        if is_strange(source) || is_strange(source + length) {
+            return Verdict::Forward(Reason::NotOurs);
+        }
         let icmp = protocol == if v4 { 1 } else { 58 };
         let kind = packet[header];
         let error = icmp && if v4 { matches!(kind, 3 | 11 | 12) } else { kind < 128 };

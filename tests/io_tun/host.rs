@@ -40,6 +40,12 @@ fn balancer() -> Namespace {
         net.add_address("veth", "10.47.2.1/24".parse().unwrap()).unwrap();
         net.add_address("veth", "fd47:2::1/64".parse().unwrap()).unwrap();
     });
+    // Link-local addresses come a moment after the links are up.
+    let settled =
+        |addresses: String| addresses.matches("fe80::").count() == 2 && !addresses.contains("tentative");
+    while !settled(namespace.command("ip -6 addr show")) {
+        thread::sleep(Duration::from_millis(10));
+    }
     namespace
 }
 
@@ -284,12 +290,16 @@ impl Path {
                 netlink.add_veth(near, "moving").unwrap();
                 netlink.move_to_pid("moving", pid).unwrap();
                 netlink.set_up(near).unwrap();
-                addresses(1).into_iter().for_each(|address| netlink.add_address(near, address).unwrap());
+                for address in addresses(1) {
+                    netlink.add_address(near, address).unwrap();
+                }
             });
             right.netlink(move |netlink| {
                 netlink.rename("moving", far).unwrap();
                 netlink.set_up(far).unwrap();
-                addresses(2).into_iter().for_each(|address| netlink.add_address(far, address).unwrap());
+                for address in addresses(2) {
+                    netlink.add_address(far, address).unwrap();
+                }
             });
         }
         let route = |namespace: &Namespace, to: &'static str, via: &'static str| {
@@ -306,7 +316,7 @@ impl Path {
         // A strict filter, as distributions have it.
         balancer.command("sysctl -w net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1");
         let pairs = vec![(ip("10.47.0.1"), ip("10.9.3.2")), (ip("fd47::1"), ip("fd09:3::2"))];
-        let core = Dnat { pairs, ..Dnat::default() };
+        let core = Dnat { pairs, stranger: Some(ip("10.9.1.9")), ..Dnat::default() };
         let (run, host) = balancer.run({
             let core = core.clone();
             move || {
@@ -374,6 +384,11 @@ fn backends_answer_through_the_device_and_neighbours_are_found_past_it() {
             path.client.command(&format!("ping -c 1 -W 2 {vip}"));
             path.transfer(vip, client);
         }
+        // A backend that talks to somebody else: the balancer passes it on, and it must not come back.
+        path.client.netlink(|net| net.add_address("right", "10.9.1.9/32".parse().unwrap()).unwrap());
+        let before = path.run.totals().received;
+        path.backend.command("ping -c 1 -W 2 10.9.1.9");
+        assert_eq!(path.run.totals().received, before + 1);
         // The host's own pings, and those that cross it, with neighbours that are to be found anew.
         for namespace in [&path.balancer, &path.router, &path.client] {
             namespace.command("ip neigh flush all");

@@ -65,20 +65,21 @@ impl Line {
         }
     }
 
-    fn gigabits(&self, seconds: u32, streams: u32) -> f64 {
+    /// Gbit/s of one TCP connection or several.
+    fn bulk(&self, streams: u32) -> f64 {
         let mut server = self.server.run(|| {
             let mut iperf = std::process::Command::new("iperf3");
             iperf.args(["-s", "-1"]).stdout(std::process::Stdio::null()).spawn().unwrap()
         });
-        thread::sleep(Duration::from_millis(200));
-        let report = self.client.command(&format!("iperf3 -c 10.47.2.2 -t {seconds} -P {streams} -J"));
+        thread::sleep(Duration::from_millis(100));
+        let report = self.client.command(&format!("iperf3 -c 10.47.2.2 -t 1 -P {streams} -J"));
         let _ = server.wait();
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
         report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap() / 1e9
     }
 
-    /// Round trips of 64 bytes over one TCP connection: p50, p99 in µs, and how many a second.
-    fn ping_pong(&self, duration: Duration) -> (f64, f64, f64) {
+    /// Round trips of 64 bytes over one TCP connection, for a quarter of a second: all their times, sorted.
+    fn round_trips(&self) -> Vec<Duration> {
         let listener = self.server.run(|| TcpListener::bind("10.47.2.2:0").unwrap());
         let port = listener.local_addr().unwrap().port();
         let echo = thread::spawn(move || {
@@ -93,7 +94,7 @@ impl Line {
             let mut stream = TcpStream::connect(("10.47.2.2", port)).unwrap();
             stream.set_nodelay(true).unwrap();
             let (start, mut times, mut bytes) = (Instant::now(), Vec::new(), [0; 64]);
-            while start.elapsed() < duration {
+            while start.elapsed() < ROUND {
                 let sent = Instant::now();
                 stream.write_all(&bytes).unwrap();
                 stream.read_exact(&mut bytes).unwrap();
@@ -103,49 +104,88 @@ impl Line {
         });
         echo.join().unwrap();
         times.sort_unstable();
-        let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
-        (at(0.5), at(0.99), times.len() as f64 / duration.as_secs_f64())
+        times
     }
 }
 
-/// CPU seconds of this process until now.
-fn cpu() -> f64 {
+const ROUND: Duration = Duration::from_millis(250);
+
+/// CPU time of this process until now.
+fn cpu() -> Duration {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
-    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-    seconds(usage.user_time()) + seconds(usage.system_time())
+    let duration = |time: nix::sys::time::TimeVal| {
+        Duration::from_secs(time.tv_sec().cast_unsigned())
+            + Duration::from_micros(time.tv_usec().cast_unsigned())
+    };
+    duration(usage.user_time()) + duration(usage.system_time())
 }
 
-fn options(spin: u64, pinning: Pinning) -> WorkerOptions {
-    WorkerOptions { spin: Duration::from_micros(spin), pinning }
+/// How the middle is crossed: by routing alone, or with workers like these.
+type Case = Option<(IoChoice, usize, WorkerOptions)>;
+
+fn case(io: IoChoice, queues: usize, spin: u64, pinning: Pinning) -> Case {
+    Some((io, queues, WorkerOptions { spin: Duration::from_micros(spin), pinning }))
+}
+
+/// Measures all cases in turn, in many short rounds, since what else the machine does comes and goes; prints the best
+/// and the median of each.
+fn compare<const N: usize>(
+    rounds: usize,
+    cases: &[(Case, &str)],
+    names: [&str; N],
+    measure: impl Fn(&Line, &str) -> [f64; N],
+) {
+    let line = Line::new();
+    let mut results = vec![Vec::new(); cases.len()];
+    for _ in 0..rounds {
+        for ((case, argument), results) in cases.iter().zip(&mut results) {
+            let run = case.clone().map(|(io, queues, options)| line.balance(io, queues, options));
+            results.push(measure(&line, argument));
+            if let Some(run) = run {
+                line.unbalance();
+                run.stop();
+            }
+        }
+    }
+    for ((case, argument), results) in cases.iter().zip(results) {
+        let name = case.as_ref().map_or("routing alone".into(), |(io, queues, options)| {
+            format!("{io} x {queues}, spin {:?}, {:?}", options.spin, options.pinning)
+        });
+        print!("{name:36} {argument:2}");
+        for (at, name) in names.iter().enumerate() {
+            let mut values: Vec<f64> = results.iter().map(|result| result[at]).collect();
+            values.sort_by(f64::total_cmp);
+            print!(
+                "  {name}: {:.3} .. {:.3} .. {:.3}",
+                values[0],
+                values[values.len() / 2],
+                values[values.len() - 1]
+            );
+        }
+        println!();
+    }
 }
 
 #[test]
 #[ignore = "a measurement"]
 fn bulk() {
     private("speed::bulk", || {
-        let line = Line::new();
-        for round in 1..=3 {
-            println!("round {round}: routing alone {:.1} Gbit/s", line.gigabits(3, 1));
-            for (io, queues, streams, options) in [
-                (IoChoice::Plain, 1, 1, options(0, Pinning::Own)),
-                (IoChoice::Offload, 1, 1, options(0, Pinning::Own)),
-                (IoChoice::Offload, 1, 1, options(0, Pinning::Free)),
-                (IoChoice::Offload, 1, 1, options(50, Pinning::Own)),
-                (IoChoice::Offload, 1, 1, options(50, Pinning::Free)),
-                (IoChoice::Offload, 2, 4, options(0, Pinning::Own)),
-                (IoChoice::Offload, 2, 4, options(0, Pinning::Free)),
-                (IoChoice::Offload, 2, 4, options(50, Pinning::Own)),
-            ] {
-                let run = line.balance(io, queues, options.clone());
-                let rate = line.gigabits(3, streams);
-                line.unbalance();
-                let totals = run.stop();
-                println!(
-                    "round {round}: {io} x {queues}, {streams} streams, spin {:?} {:?}: {rate:.1} Gbit/s, {} packets",
-                    options.spin, options.pinning, totals.received
-                );
-            }
-        }
+        use IoChoice::{Offload, Plain};
+        let cases = [
+            (None, "1"),
+            (case(Plain, 1, 0, Pinning::Own), "1"),
+            (case(Offload, 1, 0, Pinning::Own), "1"),
+            (case(Offload, 1, 0, Pinning::Free), "1"),
+            (case(Offload, 1, 20, Pinning::Free), "1"),
+            (case(Offload, 1, 50, Pinning::Free), "1"),
+            (None, "4"),
+            (case(Offload, 1, 0, Pinning::Free), "4"),
+            (case(Offload, 1, 50, Pinning::Free), "4"),
+            (case(Offload, 2, 0, Pinning::Own), "4"),
+            (case(Offload, 2, 0, Pinning::Free), "4"),
+            (case(Offload, 2, 50, Pinning::Own), "4"),
+        ];
+        compare(9, &cases, ["Gbit/s"], |line, streams| [line.bulk(streams.parse().unwrap())]);
     });
 }
 
@@ -153,26 +193,20 @@ fn bulk() {
 #[ignore = "a measurement"]
 fn ping_pong() {
     private("speed::ping_pong", || {
-        let line = Line::new();
-        for round in 1..=3 {
-            let (p50, p99, rate) = line.ping_pong(Duration::from_secs(2));
-            println!("round {round}: routing alone p50 {p50:.1} µs, p99 {p99:.1} µs, {rate:.0}/s");
-            for pinning in [Pinning::Own, Pinning::Free] {
-                for spin in [0, 10, 20, 50, 100, 200] {
-                    let run = line.balance(IoChoice::Offload, 1, options(spin, pinning));
-                    let before = cpu();
-                    let (p50, p99, rate) = line.ping_pong(Duration::from_secs(2));
-                    let busy = (cpu() - before) / 2.0;
-                    let before = cpu();
-                    thread::sleep(Duration::from_secs(1));
-                    let idle = cpu() - before;
-                    line.unbalance();
-                    run.stop();
-                    println!(
-                        "round {round}: spin {spin} µs {pinning:?}: p50 {p50:.1} µs, p99 {p99:.1} µs, {rate:.0}/s, CPU busy {busy:.2} idle {idle:.4}"
-                    );
-                }
-            }
+        let mut cases = vec![(None, "")];
+        for pinning in [Pinning::Own, Pinning::Free] {
+            cases.extend([0, 10, 20, 50, 100].map(|spin| (case(IoChoice::Offload, 1, spin, pinning), "")));
         }
+        cases.push((case(IoChoice::Plain, 1, 50, Pinning::Free), ""));
+        compare(20, &cases, ["p50 µs", "p99 µs", "CPU", "CPU idle"], |line, _| {
+            let before = cpu();
+            let times = line.round_trips();
+            let busy = cpu() - before;
+            let before = cpu();
+            thread::sleep(ROUND);
+            let idle = cpu() - before;
+            let at = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1e6;
+            [at(50), at(99), busy.div_duration_f64(ROUND), idle.div_duration_f64(ROUND)]
+        });
     });
 }

@@ -77,10 +77,7 @@ impl Host {
         let (v4, v6) = (addresses().any(|ip| ip.is_ipv4()), addresses().any(|ip| ip.is_ipv6()));
         self.link(plan, v6)?;
         if v4 {
-            // What the balancer writes comes from the client or the VIP, and by a strict filter neither may come
-            // from the device. The stricter of `all` and the device's own value counts, and loose is the higher.
-            let rp_filter = Setting::new(&["ipv4", "conf", device, "rp_filter"]);
-            self.set(&rp_filter, "2", format!("loose reverse-path filter on {device}"), Vec::new());
+            self.accept_what_is_written(device)?;
             self.forward_v4();
         }
         if v6 {
@@ -145,7 +142,7 @@ impl Host {
         }
         let disabled = Setting::new(&["ipv6", "conf", device, "disable_ipv6"]);
         if v6 && disabled.value().is_some_and(|value| value != "0") {
-            self.set(&disabled, "0", format!("IPv6 on {device}"), Vec::new());
+            self.set(&disabled, "0", &format!("IPv6 on {device}"), Vec::new());
         }
         if self.netlink.is_up(device)? == Some(false) {
             self.without_link_local(device);
@@ -167,11 +164,49 @@ impl Host {
         }
     }
 
+    /// Lets the host believe IPv4 packets from the device, whatever their source: it may be a client, who is
+    /// reached by another link, and in an ICMP error even an address of this host.
+    ///
+    /// The loose filter takes such packets only on a link that has an address (`no_addr` in
+    /// `__fib_validate_source`), and zero would not do, since the higher of this value and that of `all` counts. So the
+    /// device gets the address that is set aside for links that have none (192.0.0.8, RFC 7600 §4.8), of a
+    /// scope in which no packet is sent from it.
+    fn accept_what_is_written(&mut self, device: &str) -> Result<(), IoError> {
+        let of_device = |name| Setting::new(&["ipv4", "conf", device, name]);
+        self.set(&of_device("rp_filter"), "2", &format!("loose reverse-path filter on {device}"), Vec::new());
+        self.set(
+            &of_device("accept_local"),
+            "1",
+            &format!("the host's own addresses accepted from {device}"),
+            Vec::new(),
+        );
+        if let Some(address) = routes::add_dummy_address(&self.netlink, device)? {
+            self.journal.did(format!("dummy address 192.0.0.8 on {device}"), Undo::Address(address));
+        }
+        Ok(())
+    }
+
+    /// Makes strict reverse-path filters loose. A strict filter wants the way back to lead to where a packet came
+    /// from, and with the rules below the way back from a backend leads to the device: who talks to a backend
+    /// past the balancer would be cut off.
+    fn loosen_filters(&mut self, device: &str) {
+        let strictness =
+            |setting: &Setting| setting.value().and_then(|value| value.parse::<u8>().ok()).unwrap_or(0);
+        let all = strictness(&Setting::new(&["ipv4", "conf", "all", "rp_filter"]));
+        for setting in Setting::of_each_device("ipv4", "rp_filter") {
+            let link = setting.device().to_owned();
+            let special = ["all", "default", "lo", device].contains(&link.as_str());
+            if !special && strictness(&setting).max(all) == 1 {
+                self.set(&setting, "2", &format!("loose reverse-path filter on {link}"), Vec::new());
+            }
+        }
+    }
+
     fn forward_v4(&mut self) {
         // This setting sets others with it (`inet_forward_change`), so their values are kept as well.
         let mut also = Setting::of_each_device("ipv4", "forwarding");
         also.push(Setting::new(&["ipv4", "conf", "all", "accept_redirects"]));
-        self.set(&Setting::new(&["ipv4", "ip_forward"]), "1", "IPv4 forwarding".into(), also);
+        self.set(&Setting::new(&["ipv4", "ip_forward"]), "1", "IPv4 forwarding", also);
     }
 
     fn forward_v6(&mut self) -> Result<(), IoError> {
@@ -180,7 +215,7 @@ impl Host {
             return Ok(());
         }
         let also = Setting::of_each_device("ipv6", "forwarding");
-        self.set(&forwarding, "1", "IPv6 forwarding".into(), also);
+        self.set(&forwarding, "1", "IPv6 forwarding", also);
         for link in routes::links_with_advertised_routes(&self.netlink)? {
             let accept = Setting::new(&["ipv6", "conf", &link, "accept_ra"]);
             if accept.value().is_some_and(|value| value == "1") {
@@ -213,6 +248,9 @@ impl Host {
                 }
             }
             let all: IpNet = all.parse().expect("a default route is a prefix");
+            if family == Family::V4 {
+                self.loosen_filters(&plan.device);
+            }
             routes::add_default(&self.netlink, &mut self.journal, all, &plan.device)?;
             rules::add(&self.netlink, &mut self.journal, &plan.device, family, &backends, &links)?;
         }
@@ -220,7 +258,7 @@ impl Host {
     }
 
     /// Sets a setting, unless it is so already. What it changes beside itself is put back after it.
-    fn set(&mut self, setting: &Setting, value: &str, what: String, also: Vec<Setting>) {
+    fn set(&mut self, setting: &Setting, value: &str, what: &str, also: Vec<Setting>) {
         let was = setting.value();
         if was.as_deref() == Some(value) {
             return;
@@ -232,7 +270,7 @@ impl Host {
             .collect();
         match setting.set(value) {
             Ok(()) => {
-                self.journal.did(format!("{what} ({} = {value})", setting.name()), Undo::Settings(before))
+                self.journal.did(format!("{what} ({} = {value})", setting.name()), Undo::Settings(before));
             }
             Err(error) => self.warnings.push(error.to_string()),
         }

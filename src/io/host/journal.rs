@@ -1,6 +1,7 @@
 //! The journal of what was changed on the host: each entry says what it was, and how it is undone.
 
 use nix::errno::Errno;
+use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::rule::RuleMessage;
 
@@ -29,6 +30,8 @@ pub(super) enum Undo {
     Down(String),
     /// The settings get their old values, in this order.
     Settings(Vec<(Setting, String)>),
+    /// The address is deleted.
+    Address(AddressMessage),
     /// The route is deleted.
     Route(RouteMessage),
     /// The rule is deleted.
@@ -75,6 +78,10 @@ impl Undo {
                     .iter()
                     .filter(|setting| differs(setting))
                     .try_for_each(|(setting, was)| setting.set(was))
+            }
+            Self::Address(address) => {
+                let answer = netlink.ask(netlink.handle().address().del(address).execute());
+                unless_gone(answer, &[Errno::EADDRNOTAVAIL, Errno::ENODEV], what)
             }
             Self::Route(route) => {
                 let answer = netlink.ask(netlink.handle().route().del(route).execute());

@@ -1,13 +1,13 @@
 //! The routes that lead packets to the device, and what must not be in their way.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 
@@ -114,6 +114,22 @@ pub(super) fn own_addresses(netlink: &Netlink) -> Result<Vec<(IpAddr, String)>, 
     Ok(own)
 }
 
+/// Gives a device the address for links that have none (RFC 7600 §4.8), unless it has it: nothing is sent from it.
+pub(super) fn add_dummy_address(netlink: &Netlink, device: &str) -> Result<Option<AddressMessage>, IoError> {
+    let what = || format!("give {device} the address {DUMMY}");
+    let index = netlink.existing(device, what)?;
+    let mut request = netlink.handle().address().add(index, DUMMY.into(), 32);
+    request.message_mut().header.scope = AddressScope::Host;
+    let message = request.message_mut().clone();
+    match netlink.ask(request.execute()) {
+        Ok(()) => Ok(Some(message)),
+        Err(error) if is(&error, Errno::EEXIST) => Ok(None),
+        Err(source) => Err(IoError::netlink(what(), source)),
+    }
+}
+
+const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+
 /// The links on which IPv6 routes were learned from router advertisements.
 pub(super) fn links_with_advertised_routes(netlink: &Netlink) -> Result<Vec<String>, IoError> {
     let advertised: BTreeSet<_> = all(netlink)?
@@ -128,10 +144,9 @@ pub(super) fn links_with_advertised_routes(netlink: &Netlink) -> Result<Vec<Stri
 fn all(netlink: &Netlink) -> Result<Vec<RouteMessage>, IoError> {
     let failed = |source| IoError::netlink("list the routes", source);
     let mut routes = Vec::new();
-    for question in [
-        RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
-        RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
-    ] {
+    for question in
+        [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()]
+    {
         routes.extend(netlink.list(netlink.handle().route().get(question).execute()).map_err(failed)?);
     }
     Ok(routes)
@@ -178,8 +193,8 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
         _ => None,
     });
     let unspecified = match route.header.address_family {
-        AddressFamily::Inet => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-        AddressFamily::Inet6 => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         _ => return None,
     };
     IpNet::new(address.unwrap_or(unspecified), route.header.destination_prefix_length).ok()

@@ -21,13 +21,18 @@ impl Setting {
         Self { parts: parts.iter().map(|part| (*part).to_owned()).collect() }
     }
 
-    /// A setting of each device, of `all` and of `default`: its name there is the last part.
+    /// A setting of each device, of `all` and of `default`.
     pub fn of_each_device(family: &str, name: &str) -> Vec<Self> {
         let directory = Self::new(&[family, "conf"]).path();
         let devices = fs::read_dir(directory).into_iter().flatten().flatten();
         devices
             .filter_map(|entry| Some(Self::new(&[family, "conf", entry.file_name().to_str()?, name])))
             .collect()
+    }
+
+    /// The device whose setting it is, of those that [`Setting::of_each_device`] gives.
+    pub fn device(&self) -> &str {
+        self.parts.get(2).map_or("", String::as_str)
     }
 
     fn path(&self) -> PathBuf {
