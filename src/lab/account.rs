@@ -39,12 +39,13 @@ pub fn print(console: &mut Console, topology: Topology, report: &Report) -> Resu
     }
     let flows = &report.flows;
     console.line(format_args!(
-        "   {} flows were opened, {} have ended, {} wait for more packets or their timeout",
-        flows.opened, flows.ended, flows.live
-    ))?;
-    console.line(format_args!(
-        "   {:<28} {:>5} {:>6} {:>15} {:>17} {:>3}",
-        "backend", "flows", "share", "packets to/from", "bytes to/from", "no"
+        "   {:<27} {:>5} {:>6} {:>15} {:>16} {:>7}",
+        format!("{} flows, {} still live", flows.opened, flows.live),
+        "flows",
+        "share",
+        "packets to/from",
+        "bytes to/from",
+        "refused"
     ))?;
     for backend in report.backends().filter(|backend| backend.flows > 0) {
         console.line(row(topology, backend, flows.opened))?;
@@ -55,7 +56,7 @@ pub fn print(console: &mut Console, topology: Topology, report: &Report) -> Resu
 fn row(topology: Topology, backend: &BackendCount, flows: u64) -> String {
     let share = backend.flows.saturating_mul(100).checked_div(flows).unwrap_or(0);
     format!(
-        "   {:<28} {:>5} {:>4} % {:>15} {:>17} {:>3}",
+        "   {:<27} {:>5} {:>4} % {:>15} {:>16} {:>7}",
         format!("{} {}", name(topology, &backend.address), backend.address),
         backend.flows,
         share,

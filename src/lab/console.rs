@@ -62,7 +62,9 @@ impl Console {
     ///
     /// Nobody reads it any more.
     pub fn line(&mut self, text: impl fmt::Display) -> Result<(), LabError> {
-        writeln!(self.out, "{text}").and_then(|()| self.out.flush()).map_err(LabError::Output)
+        writeln!(self.out, "{}", text.to_string().trim_end())
+            .and_then(|()| self.out.flush())
+            .map_err(LabError::Output)
     }
 
     /// Writes an empty line and a heading with the time since the start.

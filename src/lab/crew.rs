@@ -169,15 +169,14 @@ impl Crew {
 
     /// A command that will run what is added to it as arguments in a host's network, with all that
     /// this starts, no longer than this thread runs (see [`inside`](super::inside)).
-    pub fn inside(&self, id: HostId, name: &str) -> Command {
+    pub fn inside(&self, id: HostId, name: Option<&str>) -> Command {
         let mut command = Command::new("/proc/self/exe");
-        command
-            .arg0("fourseven")
-            .args(["lab", "inside", "--name", name, "--parent"])
-            .arg(std::process::id().to_string())
-            .arg("--pid")
-            .arg(self.pid(id).to_string())
-            .arg("--");
+        command.arg0("fourseven").args(["lab", "inside"]);
+        if let Some(name) = name {
+            command.args(["--name", name]);
+        }
+        command.arg("--parent").arg(std::process::id().to_string());
+        command.arg("--pid").arg(self.pid(id).to_string()).arg("--");
         command
     }
 
@@ -289,15 +288,13 @@ impl Crew {
         }
     }
 
-    /// Waits until a signal comes (or a host ends that should not).
+    /// Waits for whatever comes next, for a long time.
     ///
     /// # Errors
     ///
-    /// Always one: [`LabError::Interrupted`], or what else ended the wait.
-    pub fn hold(&mut self) -> Result<std::convert::Infallible, LabError> {
-        loop {
-            self.wait(clock::now() + Duration::from_secs(3600))?;
-        }
+    /// A host ended that should not have, or a signal came.
+    pub fn wait_for_an_end(&mut self) -> Result<(), LabError> {
+        self.wait(clock::now() + Duration::from_secs(3600)).map(drop)
     }
 
     /// Kills a host: as if the machine lost power. Returns when its process is gone.

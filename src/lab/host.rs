@@ -14,6 +14,7 @@
 //! The wish to be killed with the parent survives `exec`, so it also holds for the balancer; it
 //! is bound to the *thread* that spawned the host, so the director spawns from its main thread.
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -74,7 +75,12 @@ struct Host {
 impl Host {
     fn carry_out(&mut self, order: Order) -> io::Result<Answer> {
         match order {
-            Order::SetUp { links } => set_up(&links).map_err(io::Error::other)?,
+            Order::SetUp { links, settings } => {
+                for (path, value) in settings {
+                    fs::write(format!("/proc/sys/{path}"), value)?;
+                }
+                set_up(&links).map_err(io::Error::other)?;
+            }
             Order::Serve { what } => self.serving = Some(Serving::start(what)?),
             Order::StopServing => self.serving = None,
             Order::AwaitListener { at, patience } => await_listener(at, patience)?,
@@ -90,6 +96,10 @@ fn set_up(links: &[LinkEnd]) -> Result<(), IoError> {
     netlink.set_up("lo")?;
     for end in links {
         netlink.rename(&end.arrives_as, &end.name)?;
+        // A link-local address that is looked for elsewhere first (RFC 4862 §5.4) keeps a router
+        // from asking for its neighbours, and so every packet back, for up to two seconds.
+        let dad = format!("/proc/sys/net/ipv6/conf/{}/accept_dad", end.name);
+        let _ = fs::write(dad, "0");
         netlink.set_up(&end.name)?;
         for &address in &end.addresses {
             netlink.add_address(&end.name, address)?;

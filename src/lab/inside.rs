@@ -28,14 +28,17 @@ use signal_hook::consts::{SIGINT, SIGQUIT};
 
 use super::host::die_with;
 
-/// Runs a program in the network of the host with process id `pid`, and waits for it.
+/// Runs a program in the network of the host with process id `pid`, and waits for it. With a
+/// `name`, that is what the machine is called there.
 ///
 /// # Errors
 ///
 /// The host is gone, or the program cannot be started.
-pub fn run(pid: u32, parent: u32, name: &str, program: &[OsString]) -> io::Result<ExitStatus> {
+pub fn run(pid: u32, parent: u32, name: Option<&str>, program: &[OsString]) -> io::Result<ExitStatus> {
     setns(File::open(format!("/proc/{pid}/ns/net"))?, CloneFlags::CLONE_NEWNET)?;
-    if unshare(CloneFlags::CLONE_NEWUTS).is_ok() {
+    if let Some(name) = name
+        && unshare(CloneFlags::CLONE_NEWUTS).is_ok()
+    {
         // The name is what a shell shows in its prompt, and no more.
         let _ = sethostname(name);
     }

@@ -45,7 +45,7 @@ impl Forbidden {
 
 impl fmt::Display for Forbidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\nto mend it: {}", self.what, self.mend)
+        write!(f, "{} (to mend it: {})", self.what, self.mend)
     }
 }
 
@@ -117,7 +117,7 @@ fn check_tun(node: &Path, standing: Standing) -> Result<(), Forbidden> {
             };
             Forbidden::new(
                 format!("{name} has mode {mode:04o}, so {who} may not open it"),
-                format!("sudo chmod 0666 {name} (making a device still needs rights in a network namespace)"),
+                format!("sudo chmod 0666 {name} (a device still needs rights in its network namespace)"),
             )
         }
         Some(Errno::EPERM) => Forbidden::new(

@@ -109,12 +109,14 @@ impl Story {
     ) -> Result<(), LabError> {
         console.heading("2  Not only TCP, not only IPv4")?;
         let (v4, v6) = (self.topology.vip(Family::V4), self.topology.vip(Family::V6));
-        let mut tries = vec![("ping", Try::Ping(v4)), ("ping", Try::Ping(v6))];
-        if servers == Servers::BuiltIn {
-            tries.insert(0, ("UDP", Try::Datagram((v4, topology::ECHO).into())));
-            tries.push(("UDP", Try::Datagram((v6, topology::ECHO).into())));
-            tries.push(("HTTP", Try::Http((v6, topology::HTTP).into())));
-        }
+        let tries = match servers {
+            Servers::BuiltIn => vec![
+                ("UDP", Try::Datagram((v4, topology::ECHO).into())),
+                ("ping", Try::Ping(v4)),
+                ("HTTP", Try::Http((v6, topology::HTTP).into())),
+            ],
+            Servers::Foreign => vec![("ping", Try::Ping(v4)), ("ping", Try::Ping(v6))],
+        };
         for (word, what) in tries {
             let attempt = self.attempt(network, "protocols", what, Expect::Answer)?;
             let target = match what {
@@ -123,7 +125,7 @@ impl Story {
             };
             let came = match (what, attempt.answered()) {
                 (Try::Ping(_), true) => {
-                    let text = format!("{:<10} {:>7}", "balancer", millis(&attempt));
+                    let text = column("balancer", &attempt);
                     format!("{}  a VIP answers ping itself", console.paint(Look::Good, text))
                 }
                 _ => match seen(&attempt) {
@@ -143,28 +145,32 @@ impl Story {
     /// The lab's.
     pub fn failures(&mut self, console: &mut Console, network: &mut dyn Network) -> Result<(), LabError> {
         console.heading("3  Backends fail while requests go on")?;
-        let Some(first) = self.next_victim() else {
-            return console.line("   Nobody says which backend answers, so none is ended here.");
-        };
+        let first = self.next_victim(None);
         network.stop_server(first)?;
         let name = Topology::backend_name(first);
         console.line(format_args!(
             "   {name}: its server is ended. Its host still answers, and refuses (RST)."
         ))?;
         self.until_noticed(console, network, "server_ends")?;
-        let Some(second) = self.next_victim().filter(|&second| second != first) else { return Ok(()) };
+        let second = self.next_victim(Some(first));
+        if second == first {
+            return Ok(());
+        }
         network.cut(second)?;
         let name = Topology::backend_name(second);
         console.line(format_args!("   {name}: loses power. Its namespace and its link are gone."))?;
         self.until_noticed(console, network, "backend_ends")
     }
 
-    /// The number of the backend that answered last.
-    fn next_victim(&self) -> Option<u8> {
+    /// The number of the backend that answered last, or where nobody says so the first one that is
+    /// not `gone`.
+    fn next_victim(&self, gone: Option<u8>) -> u8 {
         let answers =
             self.told.iter().rev().filter(|told| matches!(told.what, Try::Http(to) if to.is_ipv4()));
-        let name = answers.filter_map(|told| told.attempt.backend()).next()?;
-        self.topology.backends().find(|&number| Topology::backend_name(number) == name)
+        let name = answers.filter_map(|told| told.attempt.backend()).next();
+        let answered = name
+            .and_then(|name| self.topology.backends().find(|&number| Topology::backend_name(number) == name));
+        answered.or_else(|| self.topology.backends().find(|&number| Some(number) != gone)).unwrap_or(1)
     }
 
     /// Sends requests until enough have failed for the balancer to notice, and some more.
@@ -186,7 +192,7 @@ impl Story {
             } else if !attempt.answered() {
                 failed += 1;
             }
-            cells.push((format!("#{:<3}", self.requests), attempt));
+            cells.push((format!("#{:<2} ", self.requests), attempt));
         }
         self.rows(console, &cells)?;
         let late: Vec<_> = cells.iter().rev().take(after).map(|(_, attempt)| attempt).collect();
@@ -194,8 +200,10 @@ impl Story {
             "The balancer did not choose it often enough to notice.".to_owned()
         } else if late.iter().all(|attempt| attempt.answered()) {
             format!("{FALL} refusals in a row: the balancer asks it no more for 10 s. The others take over.")
-        } else {
+        } else if late.iter().all(|attempt| attempt.end == End::Refused) {
             "No backend is left: the balancer itself refuses, and at once.".to_owned()
+        } else {
+            "The balancer has not noticed.".to_owned()
         };
         console.line(format_args!("   {remark}"))
     }
@@ -207,8 +215,12 @@ impl Story {
         for (place, row) in rows.iter().enumerate() {
             if rows.len() > 2 * SHOWN + 1 && place >= SHOWN && place < rows.len() - SHOWN {
                 if place == SHOWN {
-                    let hidden = rows.len() - 2 * SHOWN;
-                    console.line(format_args!("     … {} more like these …", hidden * 3))?;
+                    let hidden = rows.get(SHOWN..rows.len() - SHOWN).unwrap_or_default().concat();
+                    let failed = hidden.iter().filter(|(_, attempt)| !attempt.answered()).count();
+                    console.line(format_args!(
+                        "     … {} more, {failed} of them not answered …",
+                        hidden.len()
+                    ))?;
                 }
                 continue;
             }
@@ -216,7 +228,7 @@ impl Story {
                 .iter()
                 .map(|(number, attempt)| format!("{number}{}", describe(console, attempt)))
                 .collect();
-            console.line(format_args!("     {}", row.join("   ")))?;
+            console.line(format_args!("     {}", row.join("  ")))?;
         }
         Ok(())
     }
@@ -228,13 +240,13 @@ impl Story {
     /// The lab's.
     pub fn nothing(&mut self, console: &mut Console, network: &mut dyn Network) -> Result<(), LabError> {
         let target = SocketAddr::new(self.topology.vip(Family::V4), topology::NOTHING);
-        console.heading(format_args!("4  A port of the VIP without a service: http://{target}/"))?;
         let attempt = self.attempt(network, "nothing", Try::Http(target), Expect::Refusal)?;
         let came = describe(console, &attempt);
         let remark = match attempt.end {
-            End::Refused => "The balancer says no itself: a client need not wait to learn it.",
+            End::Refused => "the balancer itself says no",
             _ => "",
         };
+        console.heading(format_args!("4  A port without a service, {target}"))?;
         console.line(format_args!("   {came}  {remark}"))
     }
 
@@ -281,16 +293,17 @@ fn describe(console: &Console, attempt: &Attempt) -> String {
     let (look, text) = match &attempt.end {
         End::Answered { backend, .. } => (Look::Good, backend.clone().unwrap_or_else(|| "answered".into())),
         End::Refused => (Look::Bad, "refused".into()),
-        End::Unreachable => (Look::Bad, "no way".into()),
+        End::Unreachable => (Look::Bad, "unreachable".into()),
         End::Silence => (Look::Bad, "SILENCE".into()),
         End::Broken { why } => (Look::Bad, why.clone()),
     };
-    console.paint(look, format_args!("{text:<10} {:>7}", millis(attempt)))
+    console.paint(look, column(&text, attempt))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people, to a tenth")]
-fn millis(attempt: &Attempt) -> String {
-    format!("{:.1} ms", attempt.micros as f64 / 1000.0)
+fn column(text: &str, attempt: &Attempt) -> String {
+    let took = format!("{:.1} ms", attempt.micros as f64 / 1000.0);
+    format!("{text:<11} {took:>7}")
 }
 
 fn seen(attempt: &Attempt) -> Option<SocketAddr> {

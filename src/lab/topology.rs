@@ -18,6 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::packet::Family;
 
+/// What the client is called.
+pub const CLIENT: &str = "client";
+/// What the balancer is called.
+pub const BALANCER: &str = "balancer";
 /// The TUN device of the balancer.
 pub const TUN: &str = "fs0";
 /// The VIP's port for HTTP.
@@ -89,6 +93,11 @@ impl Topology {
         format!("backend-{number}")
     }
 
+    /// Whether a host is called so.
+    pub fn has_host(self, name: &str) -> bool {
+        [CLIENT, BALANCER].contains(&name) || self.backends().any(|number| Self::backend_name(number) == name)
+    }
+
     /// What balances: each VIP and port, and the protocol before it.
     pub fn vips(self) -> Vec<(&'static str, SocketAddr)> {
         let at = |family, port| SocketAddr::new(self.vip(family), port);
@@ -151,6 +160,15 @@ impl Topology {
             gateways: vec![],
         }
     }
+}
+
+/// The balancer's kernel settings beside those that the balancer makes itself.
+///
+/// A kernel sends about one ICMP error a second to the same host (RFC 1812 §4.3.2.8). In DNAT the
+/// errors about a backend that is gone all go to one client, whose requests follow each other in
+/// milliseconds here: with the limit all but the first two would end in silence.
+pub fn balancer_settings() -> Vec<(String, String)> {
+    ["net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"].map(|path| (path.into(), "0".into())).into()
 }
 
 /// One end of a link, as its host sets it up.

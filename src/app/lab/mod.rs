@@ -3,6 +3,8 @@
 //! This file reads the command line; [`play`] tells the story, and the room [`lab`](crate::lab) does
 //! the work. The hidden parts are how the lab starts itself again as its own hosts.
 
+mod memory;
+mod options;
 mod play;
 
 use std::ffi::OsString;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Subcommand;
 
+use crate::app::{WRONG, output};
 use crate::lab::load::{Kind, Load, Target};
 use crate::lab::serve::{Serve, Serving};
 use crate::lab::{host, inside};
@@ -37,7 +40,7 @@ pub struct Args {
     #[command(subcommand)]
     part: Option<Part>,
     #[command(flatten)]
-    options: play::Options,
+    options: options::Options,
 }
 
 /// Parts of the lab by themselves.
@@ -65,9 +68,9 @@ enum Part {
         /// The director's process id.
         #[arg(long)]
         parent: u32,
-        /// What the host is called.
+        /// What the machine is called there.
         #[arg(long)]
-        name: String,
+        name: Option<String>,
         /// The program and its arguments.
         #[arg(last = true, required = true)]
         program: Vec<OsString>,
@@ -85,7 +88,7 @@ enum Part {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = true)]
+#[command(group = clap::ArgGroup::new("where").required(true).multiple(true).args(["http", "tcp_echo", "udp_echo"]))]
 struct ServeArgs {
     /// Speak HTTP/1.1 here (may be given more than once). GET /bytes/N gives N bytes.
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -105,9 +108,10 @@ struct ServeArgs {
 struct LoadArgs {
     /// `http://ADDRESS:PORT/PATH`, or tcp/ADDRESS:PORT for ping-pong.
     target: Target,
-    /// http over kept connections, http-new over a new one each, or ping-pong: 64 bytes over a TCP echo.
-    #[arg(long, default_value = "http", value_parser = ["http", "http-new", "ping-pong"])]
-    kind: String,
+    /// http over kept connections, http-new over a new one each, or ping-pong: 64 bytes over a TCP
+    /// echo [default: http, or ping-pong to a tcp/ target].
+    #[arg(long, value_parser = ["http", "http-new", "ping-pong"])]
+    kind: Option<String>,
     /// How many connections at a time.
     #[arg(long, default_value = "16")]
     connections: NonZeroUsize,
@@ -135,7 +139,7 @@ impl Args {
                 Ok(ExitCode::SUCCESS)
             }
             Some(Part::Inside { pid, parent, name, program }) => {
-                let status = inside::run(pid, parent, &name, &program)?;
+                let status = inside::run(pid, parent, name.as_deref(), &program)?;
                 Ok(ExitCode::from(inside::exit_code(status)))
             }
             Some(Part::Contained { parent, program }) => {
@@ -152,18 +156,21 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
-    let kind: Kind = args.kind.parse().map_err(anyhow::Error::msg)?;
-    if (kind == Kind::PingPong) == args.target.path.is_some() {
-        anyhow::bail!("ping-pong goes to tcp/ADDRESS:PORT, and http to http://ADDRESS:PORT/PATH");
+    let speaks_http = args.target.path.is_some();
+    let kind = match args.kind {
+        Some(kind) => kind.parse().map_err(anyhow::Error::msg)?,
+        None if speaks_http => Kind::Http,
+        None => Kind::PingPong,
+    };
+    if (kind == Kind::PingPong) == speaks_http {
+        output::say("ping-pong goes to tcp/ADDRESS:PORT, and http to http://ADDRESS:PORT/PATH");
+        return Ok(ExitCode::from(WRONG));
     }
     let (connections, duration) = (args.connections, args.duration);
     let load = Load { target: args.target, kind, connections, duration };
     let outcome = load.run().with_context(|| format!("no load on {}", load.target.address))?;
-    if args.json {
-        println!("{}", serde_json::to_string(&outcome)?);
-    } else {
-        println!("{outcome}");
-    }
+    let text = if args.json { serde_json::to_string(&outcome)? } else { outcome.to_string() };
+    output::print(text + "\n")?;
     Ok(if outcome.done > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
