@@ -146,13 +146,6 @@ impl State {
         match (self, direction) {
             (Self::Opening, Direction::Original) => Self::Resuming,
             (Self::Answered, Direction::Original) if flags.any(TcpFlags::ACK) => in_use,
-<<<<<<< HEAD
-            (Self::Answered, _) => self,
-            // Only the backend can say that it knows the connection. If the client's word were
-            // enough, a flood of ACKs would fill the table for two hours.
-            (Self::Resuming | Self::Refused, Direction::Original) => self,
-=======
->>>>>>> flow
             (Self::Resuming | Self::Refused, Direction::Reply) | (Self::Established | Self::Reset, _) => {
                 in_use
             }

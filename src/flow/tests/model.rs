@@ -129,12 +129,8 @@ impl Model {
             self.rows.iter().enumerate().filter(|(index, _)| !gone(index)).collect()
         };
         let rows = left(&ended);
-<<<<<<< HEAD
-        if rows.iter().filter(|(_, row)| row.new.client.address == new.client.address).count() >= MOST_OF_ONE
-=======
         if rows.iter().filter(|(_, row)| row.new.client.address == new.client.address).count()
             >= MOST_OF_ONE as usize
->>>>>>> flow
         {
             return (ended, Err(OpenError::ClientLimit));
         }
