@@ -157,7 +157,7 @@ fn a_backend_that_is_its_own_client_is_reached_from_a_local_address() {
 fn a_large_segment_passes_whole_and_its_unfinished_sum_stays_unfinished() {
     let mut rig = Plan::default().build();
     let there = seen(&rig.send(0, &tcp_syn(CLIENT, VIP)).1);
-    let mut packet = tcp(CLIENT, VIP, "A", &[7; 60_000]);
+    let mut packet = tcp(CLIENT, VIP, "A", &vec![7; 60_000]);
     let pseudo = checksum::pseudo_header(&packet[12..16], &packet[16..20], 6, packet.len() - 20);
     packet[36..38].copy_from_slice(&pseudo.to_be_bytes());
     let offload = Offload {
@@ -181,7 +181,7 @@ fn idle_flows_end_when_their_time_has_come_and_not_before() {
     assert_eq!(rig.totals().flows_ended, 0);
     rig.pass(Duration::from_secs(2));
     assert_eq!(rig.totals().flows_ended, 1);
-    assert_eq!(rig.balancer.backends().iter().map(|b| b.live_flows()).sum::<u32>(), 0);
+    assert_eq!(rig.balancer.backends().iter().map(crate::balance::Backend::live_flows).sum::<u32>(), 0);
 }
 
 #[test]

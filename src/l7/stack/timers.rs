@@ -61,6 +61,7 @@ impl<O: Copy> Timers<O> {
     }
 
     /// When a timer is set to fire.
+    #[cfg(test)]
     pub(super) fn at(&self, timer: TimerId) -> Instant {
         self.heap[self.place(timer)].at
     }
