@@ -55,7 +55,7 @@
 //! - A worker can only let its own flows give way. Where the table is full and a worker has neither closed nor old half-open
 //!   flows of its own, it refuses new ones, though others may have some. The kernel spreads new flows over the
 //!   queues, so the workers are much alike in that.
-//! - TCP windows are not tracked; [`tcp`] says what that means for forged packets.
+//! - TCP windows are not tracked; `tcp` says what that means for forged packets.
 //! - The same client may be sent from different local addresses (RFC 4787 REQ-2 recommends one, for the
 //!   peers of a NAT's hosts; a balancer's backends are told the client's address by other means).
 

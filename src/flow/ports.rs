@@ -27,7 +27,10 @@ pub const TRIES: u64 = 1024;
 /// The most addresses used of one prefix.
 const MOST_ADDRESSES: u128 = 1 << 16;
 
-/// The addresses and ports that full NAT may send from. See the [module](self).
+/// The addresses and ports that full NAT may send from.
+///
+/// Each flow begins to look for a free one at a random place (RFC 6056 §3.3.1) and goes on from there: over all of a pool
+/// of up to 1,024 endpoints, over 1,024 of a larger one.
 #[derive(Clone, Debug)]
 pub struct LocalPool {
     ranges: Vec<Range>,
