@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use fourseven::io::host::Netlink;
 use nix::sched::{CloneFlags, unshare};
@@ -90,6 +91,26 @@ impl Namespace {
     /// Asks netlink in the namespace.
     pub fn netlink<T: Send + 'static>(&self, ask: impl FnOnce(&Netlink) -> T + Send + 'static) -> T {
         self.run(move || ask(&Netlink::open().unwrap()))
+    }
+
+    /// Waits for IPv6, which gets ready a moment after a link is up or an address given: for the link-local
+    /// addresses of these links, and for these addresses to be where packets to them are taken in.
+    pub fn settle(&self, links: &[&str], addresses: &[&str]) {
+        for _ in 0..1000 {
+            let local = self.command("ip -6 route show table local");
+            let has_link_local = |link: &&str| {
+                local
+                    .lines()
+                    .any(|line| line.starts_with("local fe80:") && line.contains(&format!("dev {link} ")))
+            };
+            let has =
+                |address: &&str| local.lines().any(|line| line.starts_with(&format!("local {address} ")));
+            if links.iter().all(has_link_local) && addresses.iter().all(has) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{links:?} and {addresses:?} do not get ready");
     }
 
     /// Runs a command in the namespace and gives what it printed. It must succeed.
