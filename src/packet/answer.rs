@@ -145,10 +145,10 @@ pub fn reset(packet: &[u8], view: &View) -> Option<Answer> {
     }
     let mut bytes = [0u8; 20];
     bytes.copy_from_slice(tcp.to_bytes().get(..20)?);
-    let start = pseudo_header(view.destination, view.source, ip_number::TCP, bytes.len());
+    let start = pseudo_header(view.family, view.destination, view.source, ip_number::TCP, bytes.len());
     let sum = !checksum::sum(start, &bytes);
     bytes[16..18].copy_from_slice(&sum.to_be_bytes());
-    envelope(view.destination, view.source, ip_number::TCP, &[&bytes])
+    envelope(view.family, view.destination, view.source, ip_number::TCP, &[&bytes])
 }
 
 /// An ICMP error about a packet, from `source` to whoever sent it, quoting as much of it as
@@ -170,11 +170,11 @@ pub fn icmp_error(packet: &[u8], view: &View, source: Address, error: IcmpError)
     let mut head = [kind, code, 0, 0, 0, 0, 0, 0];
     let start = match view.family {
         Family::V4 => 0,
-        Family::V6 => pseudo_header(source, view.source, protocol, head.len() + quoted.len()),
+        Family::V6 => pseudo_header(view.family, source, view.source, protocol, head.len() + quoted.len()),
     };
     let sum = !checksum::sum(checksum::sum(start, &head), quoted);
     head[2..4].copy_from_slice(&sum.to_be_bytes());
-    envelope(source, view.source, protocol, &[&head, quoted])
+    envelope(view.family, source, view.source, protocol, &[&head, quoted])
 }
 
 /// Whether an ICMP message asks for something, so that an error about it cannot answer an error.
@@ -197,8 +197,14 @@ fn is_between_two_hosts(view: &View) -> bool {
     is_one_host(view.source) && is_one_host(view.destination)
 }
 
-fn pseudo_header(source: Address, destination: Address, protocol: IpNumber, length: usize) -> u16 {
-    match source.family() {
+fn pseudo_header(
+    family: Family,
+    source: Address,
+    destination: Address,
+    protocol: IpNumber,
+    length: usize,
+) -> u16 {
+    match family {
         Family::V4 => {
             checksum::pseudo_header(&source.v4_octets(), &destination.v4_octets(), protocol.0, length)
         }
@@ -206,8 +212,15 @@ fn pseudo_header(source: Address, destination: Address, protocol: IpNumber, leng
     }
 }
 
-/// Puts an IP header in front.
-fn envelope(source: Address, destination: Address, protocol: IpNumber, parts: &[&[u8]]) -> Option<Answer> {
+/// Puts an IP header in front. The family is the packet's: an address may be a mapped one, and
+/// does not know.
+fn envelope(
+    family: Family,
+    source: Address,
+    destination: Address,
+    protocol: IpNumber,
+    parts: &[&[u8]],
+) -> Option<Answer> {
     let payload = u16::try_from(parts.iter().map(|part| part.len()).sum::<usize>()).ok()?;
     let mut answer = Answer { bytes: [0; MAX_ANSWER], length: 0 };
     let mut append = |part: &[u8]| {
@@ -216,7 +229,7 @@ fn envelope(source: Address, destination: Address, protocol: IpNumber, parts: &[
         answer.length = end;
         Some(())
     };
-    match source.family() {
+    match family {
         Family::V4 => {
             let mut header =
                 Ipv4Header::new(payload, HOPS, protocol, source.v4_octets(), destination.v4_octets()).ok()?;

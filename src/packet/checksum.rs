@@ -135,6 +135,11 @@ mod tests {
         }
 
         #[test]
+        fn a_headers_sum_equals_the_slow_one(words in prop::collection::vec(any::<[u8; 4]>(), 5..=15)) {
+            prop_assert_eq!(of_header(&words.concat()), slow(&words.concat()));
+        }
+
+        #[test]
         fn a_changed_checksum_equals_a_new_one(
             mut bytes in prop::collection::vec(any::<u8>(), 20..60), at in 0usize..8, new in any::<[u8; 4]>()
         ) {

@@ -203,6 +203,22 @@ fn an_error_quotes_as_much_as_it_may() {
     }
 }
 
+/// A mapped address comes over IPv6 only from those who wish to confuse: no answer to IPv6 may
+/// then be IPv4.
+#[test]
+fn an_answer_is_of_the_family_of_its_packet() {
+    let mut packet = segment(1, flags::SYN, 0).build();
+    packet[24..40].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 203, 0, 113, 1]);
+    let view = View::of(&packet).unwrap();
+    for answer in [reset(&packet, &view), icmp_error(&packet, &view, view.destination, IcmpError::Prohibited)]
+    {
+        let answer = answer.unwrap();
+        strictly(answer.packet());
+        let answered = View::of(answer.packet()).unwrap();
+        assert_eq!((answered.family, answered.source), (Family::V6, view.destination));
+    }
+}
+
 /// The one that we send about a packet is one that we would translate.
 #[test]
 fn an_error_names_the_flow_that_it_is_about() {
