@@ -39,9 +39,9 @@ mod tests {
     #[test]
     fn the_clock_is_set_forward_and_never_back() {
         let mut clock = Skipping::start();
-        let later = datapath::Instant::START + Duration::from_secs(3600);
+        let later = datapath::Instant::START + Duration::from_hours(1);
         clock.skip_to(later);
         clock.skip_to(datapath::Instant::START);
-        assert!(clock.now() >= later && clock.now() < later + Duration::from_secs(60));
+        assert!(clock.now() >= later && clock.now() < later + Duration::from_mins(1));
     }
 }

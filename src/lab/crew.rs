@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -186,7 +186,7 @@ impl Crew {
     ///
     /// It cannot have one, or we were interrupted.
     pub fn greet(&mut self, id: HostId) -> Result<(), LabError> {
-        self.answer(id, Answer::Ready)
+        self.answer(id, &Answer::Ready)
     }
 
     /// Gives an order without waiting: follow with [`Crew::done`].
@@ -210,7 +210,7 @@ impl Crew {
     ///
     /// It was not, or we were interrupted.
     pub fn done(&mut self, id: HostId) -> Result<(), LabError> {
-        self.answer(id, Answer::Done)
+        self.answer(id, &Answer::Done)
     }
 
     /// Orders, and waits until that is done.
@@ -236,9 +236,9 @@ impl Crew {
         }
     }
 
-    fn answer(&mut self, id: HostId, want: Answer) -> Result<(), LabError> {
+    fn answer(&mut self, id: HostId, want: &Answer) -> Result<(), LabError> {
         let answer = self.hear(id)?;
-        if answer == want { Ok(()) } else { Err(self.unexpected(id, answer)) }
+        if answer == *want { Ok(()) } else { Err(self.unexpected(id, answer)) }
     }
 
     fn unexpected(&self, id: HostId, answer: Answer) -> LabError {
@@ -294,7 +294,7 @@ impl Crew {
     ///
     /// A host ended that should not have, or a signal came.
     pub fn wait_for_an_end(&mut self) -> Result<(), LabError> {
-        self.wait(clock::now() + Duration::from_secs(3600)).map(drop)
+        self.wait(clock::now() + Duration::from_hours(1)).map(drop)
     }
 
     /// Kills a host: as if the machine lost power. Returns when its process is gone.
@@ -369,11 +369,8 @@ impl Crew {
     }
 
     fn next(&self, deadline: Instant) -> Option<Event> {
-        match self.events.recv_timeout(deadline.saturating_duration_since(clock::now())) {
-            Ok(event) => Some(event),
-            // We hold a sender ourselves, so the channel cannot be closed.
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        // We hold a sender ourselves, so that the channel is never closed: an error is the time.
+        self.events.recv_timeout(deadline.saturating_duration_since(clock::now())).ok()
     }
 
     fn note(&mut self, event: Event) {

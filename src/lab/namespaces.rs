@@ -204,19 +204,12 @@ impl Namespaces {
 
     fn start_balancer(&mut self, arguments: Vec<String>) -> Result<(), LabError> {
         self.crew.order(self.balancer, &Order::Become { arguments })?;
-        match self.crew.await_log(self.balancer, "ready:", BALANCER_PATIENCE)? {
-            Some(lines) => {
-                self.said = lines;
-                Ok(())
-            }
-            None => {
-                let said = self.crew.log(self.balancer).join("\n  ");
-                Err(LabError::Failed {
-                    host: BALANCER.into(),
-                    why: format!("it is not ready; it said:\n  {said}"),
-                })
-            }
+        if let Some(lines) = self.crew.await_log(self.balancer, "ready:", BALANCER_PATIENCE)? {
+            self.said = lines;
+            return Ok(());
         }
+        let said = self.crew.log(self.balancer).join("\n  ");
+        Err(LabError::Failed { host: BALANCER.into(), why: format!("it is not ready; it said:\n  {said}") })
     }
 
     /// Waits until the balancer has a link no more. The kernel takes a namespace down some time after

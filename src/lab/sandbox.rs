@@ -3,7 +3,7 @@
 //! [`enter`] moves the whole process into a network namespace of its own, so that nothing that
 //! follows can touch the host's network: directly where it may (root), else inside a user
 //! namespace in which the caller is mapped to root. It must be called while the process has
-//! one thread, since a user namespace is refused to a process with more (user_namespaces(7)).
+//! one thread, since a user namespace is refused to a process with more (`user_namespaces(7)`).
 //!
 //! A refusal comes as a bare `EPERM` from four different switches. Each is looked at, and the
 //! answer names the one that is thrown and the one command that mends it.
@@ -70,21 +70,27 @@ pub fn enter() -> Result<Standing, Forbidden> {
 }
 
 /// Makes the caller root inside its user namespace. `setgroups` must be denied first, or an
-/// unprivileged group map is refused (user_namespaces(7)).
+/// unprivileged group map is refused (`user_namespaces(7)`).
 fn map_to_root(user: u32, group: u32) -> io::Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {group} 1"))
 }
 
-/// Checks what the balancer will need in its namespace: the TUN node, and settings that can be
-/// written. Call it after [`enter`], for what a user namespace takes away.
+/// Checks what the balancer will need in its namespace: the TUN node, both families, and
+/// settings that can be written. Call it after [`enter`], for what a user namespace takes away.
 ///
 /// # Errors
 ///
 /// What forbids it, and how to mend that.
 pub fn check(standing: Standing) -> Result<(), Forbidden> {
     check_tun(Path::new("/dev/net/tun"), standing)?;
+    if !Path::new("/proc/sys/net/ipv6").exists() {
+        return Err(Forbidden::new(
+            "this kernel has no IPv6, or was told not to use it",
+            "start it without `ipv6.disable=1` on its command line",
+        ));
+    }
     let forwarding = "/proc/sys/net/ipv4/ip_forward";
     match OpenOptions::new().write(true).open(forwarding) {
         Ok(_) => Ok(()),

@@ -31,7 +31,7 @@ use super::pattern::{self, Digest, Pattern};
 /// Connections that one server holds at a time; more are closed at once.
 const MAX_CONNECTIONS: usize = 4096;
 /// How long an HTTP connection may take to send a head, or wait between two requests.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// A datagram that asks for the server's name instead of its echo.
 pub const WHO: &[u8] = b"who?";
 

@@ -165,9 +165,9 @@ impl Story {
     /// The number of the backend that answered last, or where nobody says so the first one that is
     /// not `gone`.
     fn next_victim(&self, gone: Option<u8>) -> u8 {
-        let answers =
+        let mut answers =
             self.told.iter().rev().filter(|told| matches!(told.what, Try::Http(to) if to.is_ipv4()));
-        let name = answers.filter_map(|told| told.attempt.backend()).next();
+        let name = answers.find_map(|told| told.attempt.backend());
         let answered = name
             .and_then(|name| self.topology.backends().find(|&number| Topology::backend_name(number) == name));
         answered.or_else(|| self.topology.backends().find(|&number| Some(number) != gone)).unwrap_or(1)
@@ -194,43 +194,20 @@ impl Story {
             }
             cells.push((format!("#{:<2} ", self.requests), attempt));
         }
-        self.rows(console, &cells)?;
+        rows(console, &cells)?;
         let late: Vec<_> = cells.iter().rev().take(after).map(|(_, attempt)| attempt).collect();
-        let remark = if failed < FALL {
+        let remark = if failed < FALL || late.is_empty() {
             "The balancer did not choose it often enough to notice.".to_owned()
         } else if late.iter().all(|attempt| attempt.answered()) {
-            format!("{FALL} refusals in a row: the balancer asks it no more for 10 s. The others take over.")
+            format!(
+                "{FALL} failures in a row: the balancer asks it no more for 10 s, and the others take over."
+            )
         } else if late.iter().all(|attempt| attempt.end == End::Refused) {
             "No backend is left: the balancer itself refuses, and at once.".to_owned()
         } else {
             "The balancer has not noticed.".to_owned()
         };
         console.line(format_args!("   {remark}"))
-    }
-
-    /// Prints tries in rows of three, without the middle where there are many.
-    fn rows(&self, console: &mut Console, cells: &[(String, Attempt)]) -> Result<(), LabError> {
-        const SHOWN: usize = 2;
-        let rows: Vec<_> = cells.chunks(3).collect();
-        for (place, row) in rows.iter().enumerate() {
-            if rows.len() > 2 * SHOWN + 1 && place >= SHOWN && place < rows.len() - SHOWN {
-                if place == SHOWN {
-                    let hidden = rows.get(SHOWN..rows.len() - SHOWN).unwrap_or_default().concat();
-                    let failed = hidden.iter().filter(|(_, attempt)| !attempt.answered()).count();
-                    console.line(format_args!(
-                        "     … {} more, {failed} of them not answered …",
-                        hidden.len()
-                    ))?;
-                }
-                continue;
-            }
-            let row: Vec<_> = row
-                .iter()
-                .map(|(number, attempt)| format!("{number}{}", describe(console, attempt)))
-                .collect();
-            console.line(format_args!("     {}", row.join("  ")))?;
-        }
-        Ok(())
     }
 
     /// Act 4: a port where there is nothing.
@@ -242,10 +219,7 @@ impl Story {
         let target = SocketAddr::new(self.topology.vip(Family::V4), topology::NOTHING);
         let attempt = self.attempt(network, "nothing", Try::Http(target), Expect::Refusal)?;
         let came = describe(console, &attempt);
-        let remark = match attempt.end {
-            End::Refused => "the balancer itself says no",
-            _ => "",
-        };
+        let remark = if attempt.end == End::Refused { "the balancer itself says no" } else { "" };
         console.heading(format_args!("4  A port without a service, {target}"))?;
         console.line(format_args!("   {came}  {remark}"))
     }
@@ -286,6 +260,27 @@ pub enum Servers {
     BuiltIn,
     /// The user's: HTTP over IPv4 is all that can be asked of them.
     Foreign,
+}
+
+/// Prints tries in rows of three, without the middle where there are many.
+fn rows(console: &mut Console, cells: &[(String, Attempt)]) -> Result<(), LabError> {
+    const SHOWN: usize = 2;
+    let rows: Vec<_> = cells.chunks(3).collect();
+    for (place, row) in rows.iter().enumerate() {
+        if rows.len() > 2 * SHOWN + 1 && place >= SHOWN && place < rows.len() - SHOWN {
+            if place == SHOWN {
+                let hidden = rows.get(SHOWN..rows.len() - SHOWN).unwrap_or_default().concat();
+                let failed = hidden.iter().filter(|(_, attempt)| !attempt.answered()).count();
+                console
+                    .line(format_args!("     … {} more, {failed} of them not answered …", hidden.len()))?;
+            }
+            continue;
+        }
+        let row: Vec<_> =
+            row.iter().map(|(number, attempt)| format!("{number}{}", describe(console, attempt))).collect();
+        console.line(format_args!("     {}", row.join("  ")))?;
+    }
+    Ok(())
 }
 
 /// What came of a try, and after how long, in a column.

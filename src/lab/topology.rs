@@ -186,7 +186,7 @@ pub struct LinkEnd {
     pub gateways: Vec<IpAddr>,
 }
 
-/// The address `host` in the lab's subnet `subnet`: 10.47.SUBNET.HOST or fd47:SUBNET::HOST.
+/// The address `host` in the lab's subnet `subnet`: `10.47.SUBNET.HOST` or `fd47:SUBNET::HOST`.
 fn address(family: Family, subnet: u8, host: u16) -> IpAddr {
     match family {
         Family::V4 => {

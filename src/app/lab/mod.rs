@@ -187,11 +187,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
     .and_then(|duration| {
         // An instant that far ahead still exists.
-        if duration <= Duration::from_secs(24 * 3600) {
-            Ok(duration)
-        } else {
-            Err("at most a day".to_owned())
-        }
+        if duration <= Duration::from_hours(24) { Ok(duration) } else { Err("at most a day".to_owned()) }
     })
 }
 

@@ -4,6 +4,7 @@ use std::env;
 use std::io;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use serde::Serialize;
 
 use super::memory::balancer;
@@ -80,7 +81,10 @@ impl Play<'_> {
                 Err(LabError::Forbidden(forbidden)) if !self.options.needs_namespaces() => {
                     self.forbidden = Some(forbidden);
                 }
-                Err(other) => return Err(other.into()),
+                Err(interrupted @ LabError::Interrupted(_)) => return Err(interrupted.into()),
+                Err(other) => {
+                    bail!("{other}\n\nWith neither namespaces nor a TUN device: fourseven lab --memory")
+                }
             }
         }
         self.in_memory()

@@ -67,19 +67,16 @@ async fn repeat(
             };
             exchange.ask(target, connections).await?;
             match connections {
-                Connections::Kept => Ok(Some(exchange)),
+                Connections::Kept => io::Result::Ok(Some(exchange)),
                 Connections::New => exchange.closed().await.map(|()| None),
             }
         };
-        match timeout(PATIENCE, once).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(kept) => {
-                ready = kept;
-                tally.borrow_mut().done(before.elapsed());
-            }
-            Err(_) => {
-                tally.borrow_mut().errors += 1;
-                sleep(REST).await;
-            }
+        if let Ok(Ok(kept)) = timeout(PATIENCE, once).await {
+            ready = kept;
+            tally.borrow_mut().done(before.elapsed());
+        } else {
+            tally.borrow_mut().errors += 1;
+            sleep(REST).await;
         }
     }
 }

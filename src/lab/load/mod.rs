@@ -256,7 +256,7 @@ mod tests {
             target: format!("http://{}/", free()).parse().unwrap(),
             kind: Kind::Http,
             connections: NonZeroUsize::MIN,
-            duration: Duration::from_secs(60),
+            duration: Duration::from_mins(1),
         };
         assert!(load.run().unwrap_err().to_string().contains("refused"));
     }

@@ -13,13 +13,13 @@ const LENGTH: usize = 64;
 pub(super) fn run(target: SocketAddr, until: Instant) -> io::Result<Tally> {
     let mut tally = Tally::new();
     let mut stream = connect(target)?;
-    let (ping, mut pong) = ([0x47; LENGTH], [0; LENGTH]);
+    let (message, mut echo) = ([0x47; LENGTH], [0; LENGTH]);
     loop {
         let before = clock::now();
         if before >= until {
             return Ok(tally);
         }
-        let exchange = stream.write_all(&ping).and_then(|()| stream.read_exact(&mut pong));
+        let exchange = stream.write_all(&message).and_then(|()| stream.read_exact(&mut echo));
         if exchange.is_ok() {
             tally.done(before.elapsed());
             continue;

@@ -150,12 +150,11 @@ impl Memory {
             self.topology.backends().find(|&number| to == self.topology.backend(view.family, number))
         {
             let place = usize::from(number).saturating_sub(1);
-            match self.backends.get_mut(place) {
-                Some(Some(backend)) => backend.receive(packet),
-                Some(None) | None => {
-                    let router = Address::from(self.topology.backend_router(view.family));
-                    self.queue.extend(icmp::no_route(packet, &view, router));
-                }
+            if let Some(Some(backend)) = self.backends.get_mut(place) {
+                backend.receive(packet);
+            } else {
+                let router = Address::from(self.topology.backend_router(view.family));
+                self.queue.extend(icmp::no_route(packet, &view, router));
             }
         }
     }

@@ -34,10 +34,10 @@ impl Stack {
             }
         });
         for router in routers {
-            let routes = interface.routes_mut();
+            let table = interface.routes_mut();
             let _ = match router {
-                IpAddr::V4(v4) => routes.add_default_ipv4_route(v4),
-                IpAddr::V6(v6) => routes.add_default_ipv6_route(v6),
+                IpAddr::V4(v4) => table.add_default_ipv4_route(v4),
+                IpAddr::V6(v6) => table.add_default_ipv6_route(v6),
             };
         }
         Self { interface, sockets: SocketSet::new(Vec::new()), wire }

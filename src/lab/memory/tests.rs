@@ -35,9 +35,9 @@ impl Datapath for Stub {
         };
         let mut ip = Ipv4Packet::new_unchecked(frame.packet_mut());
         if from_client {
-            ip.set_dst_addr(backend)
+            ip.set_dst_addr(backend);
         } else {
-            ip.set_src_addr(vip)
+            ip.set_src_addr(vip);
         }
         ip.fill_checksum();
         let (source, destination) = (ip.src_addr().into(), ip.dst_addr().into());
@@ -46,25 +46,22 @@ impl Datapath for Stub {
         } else {
             topology::ECHO
         };
-        match view.transport {
-            Transport::Tcp { .. } => {
-                let mut tcp = TcpPacket::new_unchecked(ip.payload_mut());
-                if from_client {
-                    tcp.set_dst_port(topology::BACKEND)
-                } else {
-                    tcp.set_src_port(vip_port)
-                }
-                tcp.fill_checksum(&source, &destination);
+        if let Transport::Tcp { .. } = view.transport {
+            let mut tcp = TcpPacket::new_unchecked(ip.payload_mut());
+            if from_client {
+                tcp.set_dst_port(topology::BACKEND);
+            } else {
+                tcp.set_src_port(vip_port);
             }
-            _ => {
-                let mut udp = UdpPacket::new_unchecked(ip.payload_mut());
-                if from_client {
-                    udp.set_dst_port(topology::BACKEND)
-                } else {
-                    udp.set_src_port(vip_port)
-                }
-                udp.fill_checksum(&source, &destination);
+            tcp.fill_checksum(&source, &destination);
+        } else {
+            let mut udp = UdpPacket::new_unchecked(ip.payload_mut());
+            if from_client {
+                udp.set_dst_port(topology::BACKEND);
+            } else {
+                udp.set_src_port(vip_port);
             }
+            udp.fill_checksum(&source, &destination);
         }
         Verdict::Forward(Reason::KnownFlow)
     }
