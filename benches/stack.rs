@@ -6,6 +6,8 @@
 //! two packets in and one out. Connections take turns in an order that no cache foresees.
 //! The client is a template that is patched; its cost is in the figures, and small.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant as Clock};
