@@ -40,7 +40,7 @@ pub fn print(console: &mut Console, topology: Topology, report: &Report) -> Resu
     let flows = &report.flows;
     console.line(format_args!(
         "   {:<27} {:>5} {:>6} {:>15} {:>16} {:>7}",
-        format!("{} flows, {} still live", flows.opened, flows.live),
+        format!("{} flows, {} live now", flows.opened, flows.live),
         "flows",
         "share",
         "packets to/from",
