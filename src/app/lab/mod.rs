@@ -1,6 +1,6 @@
 //! `fourseven lab`: the story, and the parts of the lab that can be used by themselves.
 //!
-//! This file reads the command line; [`play`] tells the story, and the room [`lab`](crate::lab) does
+//! This file reads the command line; `play` tells the story, and the room [`lab`](crate::lab) does
 //! the work. The hidden parts are how the lab starts itself again as its own hosts.
 
 mod memory;
