@@ -85,7 +85,7 @@ pub fn turn_into_echo_reply(packet: &mut [u8], view: &View) {
         let sum = match change.whole(u16::from_be_bytes([*high, *low])) {
             // A message that is all zeros, without a pseudo-header, is the only one whose sum
             // is 0xffff; carrying a change in never gives that.
-            0 if reply == 0 && code == 0 && rest.iter().all(|byte| *byte == 0) => 0xffff,
+            0 if reply == 0 && rest.iter().all(|byte| *byte == 0) => 0xffff,
             sum => sum,
         };
         *kind_field = reply;
