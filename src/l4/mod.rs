@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The rest is in the branches: ICMP errors are translated together with the packet that they
-//! quote ([`icmp`]), fragments follow their first one ([`fragments`], [`pieces`]), and whatever
-//! cannot be forwarded is answered as its protocol wants ([`refuse`]).
+//! quote (`icmp.rs`), fragments follow their first one (`fragments.rs`, `pieces.rs`), and whatever
+//! cannot be forwarded is answered as its protocol wants (`refuse.rs`).
 //!
 //! Invariants: no packet of a flow ever leaves untranslated; the way back is the exact
 //! inverse of the way there, since both come from one binding; each packet gets one verdict

@@ -1,4 +1,4 @@
-//! Single values: a text in, a checked value or a [`Wrong`] out.
+//! Single values: a text in, a checked value or a `Wrong` out.
 //!
 //! Nothing here knows where the text stood, in a file or behind a flag; that is added by
 //! whoever asked.
