@@ -12,11 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use criterion::{Criterion, Throughput};
-use fourseven::datapath::{BackendId, Instant, VipId, WorkerId, WorkerSet};
-use fourseven::flow::{
-    Direction, Event, FlowId, FlowTable, LocalPool, Lookup, Nat, NewFlow, Settings, Shared, TcpFlags,
-};
-use fourseven::packet::{Address, Endpoint, FiveTuple, Protocol};
+use fourseven::datapath::{BackendId, Instant, Nat, VipId, WorkerId, WorkerSet};
+use fourseven::flow::{Direction, Event, FlowId, FlowTable, LocalPool, Lookup, NewFlow, Settings, Shared};
+use fourseven::packet::{Address, Endpoint, FiveTuple, Protocol, TcpFlags};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -78,7 +76,8 @@ fn filled(flows: u32) -> (FlowTable, Vec<FiveTuple>) {
             let _ = table.observe(at(1), id, direction, Event::Tcp(flags), 60);
         }
         for direction in [Direction::Original, Direction::Reply] {
-            tuples.push(table.rewritten(id, direction).expect("it is live").reversed());
+            tuples
+                .push(table.rewritten(id, direction).map(|leaves| leaves.0).expect("it is live").reversed());
         }
     }
     tuples.shuffle(&mut chance);
@@ -89,7 +88,7 @@ fn filled(flows: u32) -> (FlowTable, Vec<FiveTuple>) {
 fn packet(table: &mut FlowTable, now: Instant, tuple: &FiveTuple) -> Option<FiveTuple> {
     let Lookup::Here(id, direction) = table.find(tuple, WorkerSet::default()) else { return None };
     let _ = black_box(table.observe(now, id, direction, Event::Tcp(TcpFlags::ACK), 1500));
-    table.rewritten(id, direction)
+    table.rewritten(id, direction).map(|leaves| leaves.0)
 }
 
 fn known(criterion: &mut Criterion) {

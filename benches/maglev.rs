@@ -10,10 +10,8 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use rand::{SeedableRng, rngs::StdRng};
 
 use fourseven::balance::maglev::Maglev;
-use fourseven::balance::{
-    BackendSpec, Balancer, Listen, Nat, PassiveHealth, SchedulerKind, ServiceSpec, Weight,
-};
-use fourseven::datapath::{BackendId, Instant};
+use fourseven::balance::{BackendSpec, Balancer, Listen, PassiveHealth, SchedulerKind, ServiceSpec, Weight};
+use fourseven::datapath::{BackendId, Instant, Nat};
 use fourseven::packet::{Endpoint, FiveTuple, Protocol};
 
 fn backends(count: u16) -> Vec<(Endpoint, Weight)> {

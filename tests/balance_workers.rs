@@ -8,9 +8,9 @@ use std::time::Duration;
 use rand::{SeedableRng, rngs::StdRng};
 
 use fourseven::balance::{
-    Backend, BackendSpec, Balancer, Health, Nat, PassiveHealth, SchedulerKind, ServiceSpec, Weight,
+    Backend, BackendSpec, Balancer, Health, PassiveHealth, SchedulerKind, ServiceSpec, Weight,
 };
-use fourseven::datapath::{BackendId, Instant, VipId};
+use fourseven::datapath::{BackendId, Instant, Nat, VipId};
 use fourseven::packet::{FiveTuple, Protocol};
 
 const WORKERS: u64 = 4;

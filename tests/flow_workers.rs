@@ -8,12 +8,11 @@ use std::thread;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use fourseven::datapath::{BackendId, Instant, VipId, WorkerId, WorkerSet};
+use fourseven::datapath::{BackendId, Instant, Nat, VipId, WorkerId, WorkerSet};
 use fourseven::flow::{
-    Change, Direction, Event, FlowId, FlowTable, LocalPool, Lookup, Nat, NewFlow, OpenError, Settings,
-    Shared, TcpFlags,
+    Change, Direction, Event, FlowId, FlowTable, LocalPool, Lookup, NewFlow, OpenError, Settings, Shared,
 };
-use fourseven::packet::{Endpoint, FiveTuple, Protocol};
+use fourseven::packet::{Endpoint, FiveTuple, Protocol, TcpFlags};
 
 const WORKERS: u8 = 4;
 const CLIENTS: u32 = 6;
@@ -117,7 +116,7 @@ impl Worker<'_> {
         }
         // What arrives in one direction is the reverse of what leaves in the other.
         let keys = [Direction::Reply, Direction::Original]
-            .map(|direction| self.table.rewritten(id, direction).unwrap().reversed());
+            .map(|direction| self.table.rewritten(id, direction).map(|leaves| leaves.0).unwrap().reversed());
         for key in keys {
             self.register.enter(key, self.id);
         }

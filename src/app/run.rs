@@ -18,7 +18,8 @@ use anyhow::anyhow;
 use crate::app::config::{self, Config, Flags, counted};
 use crate::app::cores::{Account, Cores};
 use crate::app::{WRONG, check, output};
-use crate::balance::{Nat, ServiceSpec};
+use crate::balance::ServiceSpec;
+use crate::datapath::Nat;
 use crate::io::host::{Host, HostPlan};
 use crate::io::{self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_workers};
 

@@ -21,12 +21,6 @@ pub enum BalanceError {
         /// What was given.
         word: String,
     },
-    /// A way of translating that does not exist.
-    #[error("there is no NAT mode `{word}` (there are full, dnat)")]
-    UnknownNat {
-        /// What was given.
-        word: String,
-    },
     /// A service that listens nowhere.
     #[error("service `{service}` listens nowhere (give it `listen = [\"tcp/ADDRESS:PORT\"]`)")]
     NoListen {

@@ -57,7 +57,7 @@ pub use self::backend::{Backend, BackendSpec, Weight};
 pub use self::error::BalanceError;
 pub use self::health::{Health, PassiveHealth};
 pub use self::scheduler::SchedulerKind;
-pub use self::service::{Listen, Nat, Service, ServiceSpec, Vip};
+pub use self::service::{Listen, Service, ServiceSpec, Vip};
 
 use self::scheduler::Group;
 

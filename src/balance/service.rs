@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::datapath::{BackendId, ServiceId};
+use crate::datapath::{BackendId, Nat, ServiceId};
 use crate::packet::{Endpoint, Family, Protocol};
 
 use super::backend::BackendSpec;
@@ -51,37 +51,6 @@ impl FromStr for Listen {
             }
         }
         Ok(Self { protocol, endpoint: socket.into() })
-    }
-}
-
-/// What is rewritten in a packet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Nat {
-    /// Both ends: the backend sees one of the balancer's local addresses.
-    #[default]
-    Full,
-    /// The destination only: the backend sees the client, and its replies must come back this way.
-    Dnat,
-}
-
-impl fmt::Display for Nat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Full => "full",
-            Self::Dnat => "dnat",
-        })
-    }
-}
-
-impl FromStr for Nat {
-    type Err = BalanceError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "full" => Ok(Self::Full),
-            "dnat" => Ok(Self::Dnat),
-            _ => Err(BalanceError::UnknownNat { word: text.to_owned() }),
-        }
     }
 }
 
@@ -169,6 +138,5 @@ mod tests {
         for nat in [Nat::Full, Nat::Dnat] {
             assert_eq!(nat.to_string().parse(), Ok(nat));
         }
-        assert_eq!("snat".parse::<Nat>(), Err(BalanceError::UnknownNat { word: "snat".to_owned() }));
     }
 }

@@ -1,5 +1,6 @@
 //! The balancer as its users see it. What is peculiar to a scheduler is tested with the schedulers.
 
+use crate::datapath::Nat;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 

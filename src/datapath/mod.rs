@@ -14,12 +14,14 @@
 
 mod counters;
 mod ids;
+mod nat;
 mod reason;
 mod time;
 mod verdict;
 
 pub use counters::{BackendCounters, BackendTotals, Count, Counters, Totals};
 pub use ids::{BackendId, ServiceId, VipId, WorkerId};
+pub use nat::{Nat, UnknownNat};
 pub use reason::Reason;
 pub use time::Instant;
 pub use verdict::{Outcome, Verdict};

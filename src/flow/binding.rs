@@ -25,16 +25,6 @@ impl Direction {
     }
 }
 
-/// Which ends of a packet are rewritten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Nat {
-    /// Both: the backend sees a local address and port, and answers to that.
-    Full,
-    /// The destination alone: the backend sees the client, and its answers must be routed
-    /// back through us.
-    Dnat,
-}
-
 /// What a flow is bound to (RFC 2663: *address binding*). With its ids resolved it is four endpoints, and
 /// all tuples follow from them:
 ///

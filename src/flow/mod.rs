@@ -76,7 +76,7 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-pub use binding::{Binding, Direction, Nat};
+pub use binding::{Binding, Direction};
 pub use entry::Traffic;
 pub use open::{NewFlow, OpenError};
 pub use ports::{LocalPool, PoolError};
@@ -84,4 +84,4 @@ pub use settings::{Settings, Timeouts};
 pub use shared::Shared;
 pub use slab::FlowId;
 pub use table::{Change, Ended, Event, FlowTable, Lookup, Why};
-pub use tcp::{State, TcpFlags};
+pub use tcp::State;

@@ -29,7 +29,7 @@
 
 use rand::Rng;
 
-use super::binding::{Direction, Nat};
+use super::binding::Direction;
 use super::endpoints::Backend;
 use super::entry::Entry;
 use super::index::{Full, Key, Place};
@@ -38,7 +38,7 @@ use super::slab::FlowId;
 use super::table::{Ended, FlowTable, Lookup, Why};
 use super::tcp::{Phase, State};
 use super::timers::{low, tick};
-use crate::datapath::{BackendId, Instant, VipId, WorkerId, WorkerSet};
+use crate::datapath::{BackendId, Instant, Nat, VipId, WorkerId, WorkerSet};
 use crate::packet::{Endpoint, FiveTuple, Protocol};
 
 /// The time that a handshake gets before its flow may have to give way: SYNs are sent again after 1 s and 3 s

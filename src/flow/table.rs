@@ -8,10 +8,11 @@ use super::entry::{Entry, Traffic};
 use super::index::{Key, Place};
 use super::shared::Shared;
 use super::slab::{FlowId, Slab};
-use super::tcp::{Phase, State, TcpFlags};
+use super::tcp::{Phase, State};
 use super::timers::{Timers, duration, instant, low, tick, tick_after};
-use crate::datapath::{Instant, WorkerId, WorkerSet};
+use crate::datapath::{BackendId, Instant, WorkerId, WorkerSet};
 use crate::packet::FiveTuple;
+use crate::packet::TcpFlags;
 
 /// One worker's flows. See the [room](super).
 pub struct FlowTable {
@@ -170,10 +171,12 @@ impl FlowTable {
         Some(FiveTuple { protocol, source, destination })
     }
 
-    /// The tuple that a packet of this flow leaves with; `None` once the flow has ended.
+    /// The tuple that a packet of this flow leaves with, and whose traffic it is; `None` once the flow has
+    /// ended.
     #[inline]
-    pub fn rewritten(&self, id: FlowId, direction: Direction) -> Option<FiveTuple> {
-        self.key(self.slab.get(id)?, direction.reversed()).map(FiveTuple::reversed)
+    pub fn rewritten(&self, id: FlowId, direction: Direction) -> Option<(FiveTuple, BackendId)> {
+        let entry = self.slab.get(id)?;
+        Some((self.key(entry, direction.reversed())?.reversed(), entry.backend))
     }
 
     /// What the flow is bound to; `None` once it has ended.

@@ -35,44 +35,7 @@
 //!   RFC 6146 keeps the long one until the second FIN.
 
 use super::binding::Direction;
-
-/// The flags of a TCP header: its fourteenth byte (RFC 9293 §3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpFlags(pub u8);
-
-impl TcpFlags {
-    /// The sender has no more data.
-    pub const FIN: Self = Self(0x01);
-    /// Synchronise sequence numbers.
-    pub const SYN: Self = Self(0x02);
-    /// Reset the connection.
-    pub const RST: Self = Self(0x04);
-    /// The acknowledgment number counts.
-    pub const ACK: Self = Self(0x10);
-    /// The second step of a handshake.
-    pub const SYN_ACK: Self = Self(0x12);
-
-    /// Whether any of these flags is set.
-    #[inline]
-    pub const fn any(self, flags: Self) -> bool {
-        self.0 & flags.0 != 0
-    }
-
-    /// Whether this asks for a new connection: a SYN that acknowledges nothing.
-    #[inline]
-    pub const fn opens(self) -> bool {
-        self.0 & (Self::SYN.0 | Self::ACK.0 | Self::RST.0 | Self::FIN.0) == Self::SYN.0
-    }
-}
-
-impl std::ops::BitOr for TcpFlags {
-    type Output = Self;
-
-    #[inline]
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
+use crate::packet::TcpFlags;
 
 /// How far a flow has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

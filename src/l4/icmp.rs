@@ -16,7 +16,7 @@
 use super::fragments::Traffic;
 use super::translator::Translator;
 use crate::datapath::{Instant, Reason, Verdict, WorkerSet};
-use crate::flow::{Binding, Direction, FlowId, Lookup};
+use crate::flow::{Direction, FlowId, Lookup};
 use crate::packet::answer;
 use crate::packet::quote::{self, Quote};
 use crate::packet::rewrite::{self, Passage};
@@ -97,8 +97,8 @@ impl Translator {
         flow: FlowId,
         direction: Direction,
     ) -> Option<()> {
-        let to = self.flows.rewritten(flow, direction)?;
-        let Binding { backend, local, .. } = self.flows.binding(flow)?;
+        let (to, backend) = self.flows.rewritten(flow, direction)?;
+        let local = self.flows.binding(flow)?.local;
         let (source, traffic) = match direction {
             // The client knows the VIP and nothing behind it (RFC 5508 REQ-5 (c)).
             Direction::Reply => (to.source.address, Traffic::From(backend)),

@@ -9,10 +9,9 @@ use rand::rngs::StdRng;
 use super::fragments::{FragmentTable, Traffic};
 use super::limits::Bucket;
 use super::pieces;
-use crate::balance::{Balancer, Nat};
+use crate::balance::Balancer;
 use crate::datapath::{Arrival, BackendId, Counters, Datapath, Instant, Outbox, Reason, VipId};
-use crate::datapath::{Verdict, WorkerId, WorkerSet};
-use crate::flow;
+use crate::datapath::{Nat, Verdict, WorkerId, WorkerSet};
 use crate::flow::{
     Binding, Change, Direction, Ended, Event, FlowId, FlowTable, Lookup, NewFlow, OpenError, Why,
 };
@@ -167,9 +166,7 @@ impl Translator {
         if rewrite::lacks_checksum(frame.packet(), view) {
             return Verdict::Drop(Reason::BadChecksum).into();
         }
-        let (Some(to), Some(Binding { backend, .. })) =
-            (self.flows.rewritten(flow, direction), self.flows.binding(flow))
-        else {
+        let Some((to, backend)) = self.flows.rewritten(flow, direction) else {
             return Verdict::Drop(Reason::NoFlow).into();
         };
         let identification = match identification {
@@ -214,7 +211,7 @@ impl Translator {
             return self.refuse(now, frame, view, Reason::TtlExpired).into();
         }
         let opens = match view.transport {
-            Transport::Tcp { flags, .. } => flags == TcpFlags { syn: true, ..TcpFlags::default() },
+            Transport::Tcp { flags, .. } => flags == TcpFlags::SYN,
             _ => true,
         };
         match self.bind(now, &tuple, vip, opens) {
@@ -276,10 +273,6 @@ impl Translator {
         nat: Nat,
     ) -> Result<FlowId, OpenError> {
         let Self { flows, balancer, counters, chance, .. } = self;
-        let nat = match nat {
-            Nat::Full => flow::Nat::Full,
-            Nat::Dnat => flow::Nat::Dnat,
-        };
         let new = NewFlow { client: tuple.source, vip, backend, nat };
         flows.open(now, new, chance, |ended| settle(balancer, counters, &ended))
     }
@@ -397,18 +390,9 @@ pub(super) fn visited(arrival: Arrival) -> WorkerSet {
 
 fn event_of(view: &View) -> Event {
     match view.transport {
-        Transport::Tcp { flags, .. } => Event::Tcp(flow_flags(flags)),
+        Transport::Tcp { flags, .. } => Event::Tcp(flags),
         _ => Event::Udp,
     }
-}
-
-/// The flags as the flow table has them.
-fn flow_flags(flags: TcpFlags) -> flow::TcpFlags {
-    let bit = |set: bool, flag: flow::TcpFlags| if set { flag } else { flow::TcpFlags(0) };
-    bit(flags.syn, flow::TcpFlags::SYN)
-        | bit(flags.ack, flow::TcpFlags::ACK)
-        | bit(flags.fin, flow::TcpFlags::FIN)
-        | bit(flags.rst, flow::TcpFlags::RST)
 }
 
 /// Why a packet that belongs to no flow cannot have been meant: its addresses.

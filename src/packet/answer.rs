@@ -125,7 +125,7 @@ pub fn reset(packet: &[u8], view: &View) -> Option<Answer> {
     let Transport::Tcp { source_port, destination_port, flags, header_length } = view.transport else {
         return None;
     };
-    if flags.rst || view.fragment.is_some() || !is_between_two_hosts(view) {
+    if flags.rst() || view.fragment.is_some() || !is_between_two_hosts(view) {
         return None;
     }
     let numbers = packet.get(view.transport_at..)?.first_chunk::<12>()?;
@@ -135,11 +135,11 @@ pub fn reset(packet: &[u8], view: &View) -> Option<Answer> {
 
     let mut tcp = TcpHeader::new(destination_port, source_port, 0, 0);
     tcp.rst = true;
-    if flags.ack {
+    if flags.ack() {
         tcp.sequence_number = acknowledgement;
     } else {
         let payload = view.length.saturating_sub(view.transport_at).saturating_sub(header_length);
-        let length = u32::try_from(payload).ok()? + u32::from(flags.syn) + u32::from(flags.fin);
+        let length = u32::try_from(payload).ok()? + u32::from(flags.syn()) + u32::from(flags.fin());
         tcp.ack = true;
         tcp.acknowledgment_number = sequence.wrapping_add(length);
     }

@@ -10,6 +10,7 @@ use etherparse::{
 };
 
 use super::checksum;
+use super::flags::TcpFlags;
 use super::tuple::{Address, Endpoint, Family, FiveTuple, Protocol};
 
 /// The most extension headers that an IPv6 packet may have. RFC 8200 sets no bound; nothing
@@ -87,20 +88,6 @@ pub enum Transport {
     LaterFragment,
     /// Some other protocol.
     Other(u8),
-}
-
-/// The TCP flags (RFC 9293 §3.1) that matter to who watches a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "they are four bits of one header field")]
-pub struct TcpFlags {
-    /// Synchronise.
-    pub syn: bool,
-    /// Acknowledgement field is valid.
-    pub ack: bool,
-    /// No more data from the sender.
-    pub fin: bool,
-    /// Reset.
-    pub rst: bool,
 }
 
 /// Why a packet has no view.
@@ -320,12 +307,7 @@ fn transport(
             Ok(Transport::Tcp {
                 source_port: header.source_port(),
                 destination_port: header.destination_port(),
-                flags: TcpFlags {
-                    syn: header.syn(),
-                    ack: header.ack(),
-                    fin: header.fin(),
-                    rst: header.rst(),
-                },
+                flags: TcpFlags(header.slice().get(13).map_or(0, |flags| flags & TcpFlags::WATCHED)),
                 header_length: header.slice().len(),
             })
         }

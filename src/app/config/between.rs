@@ -15,7 +15,8 @@ use super::mistake::Mistake;
 use super::service::Service;
 use super::source::Span;
 use super::tun::{self, MTU_V6, Tun};
-use crate::balance::{Listen, Nat, ServiceSpec};
+use crate::balance::{Listen, ServiceSpec};
+use crate::datapath::Nat;
 use crate::packet::{Address, Family};
 
 /// What full NAT sends from where nobody said: the lab's prefixes.

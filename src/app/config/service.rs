@@ -10,7 +10,8 @@ use super::mistake::{Mistake, Wrong};
 use super::reader::{self, Reader, Table};
 use super::source::{Span, quoted};
 use super::values;
-use crate::balance::{BackendSpec, Listen, Nat, SchedulerKind, ServiceSpec, Weight};
+use crate::balance::{BackendSpec, Listen, SchedulerKind, ServiceSpec, Weight};
+use crate::datapath::Nat;
 use crate::packet::Family;
 
 /// The words for what is rewritten.

@@ -4,7 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::balance::{Nat, SchedulerKind};
+use crate::balance::SchedulerKind;
+use crate::datapath::Nat;
 
 const FULL: &str = include_str!("../../../tests/good/full.toml");
 

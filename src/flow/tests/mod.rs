@@ -17,8 +17,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::{Change, Direction, Ended, Event, FlowId, FlowTable, LocalPool, Lookup};
-use super::{Nat, NewFlow, OpenError, Settings, Shared, TcpFlags};
+use super::{NewFlow, OpenError, Settings, Shared};
+use crate::datapath::Nat;
 use crate::datapath::{BackendId, Instant, VipId, WorkerId, WorkerSet};
+use crate::packet::TcpFlags;
 use crate::packet::{Endpoint, FiveTuple, Protocol};
 
 fn tuple(protocol: Protocol, source: &str, destination: &str) -> FiveTuple {
@@ -124,7 +126,10 @@ impl Rig {
                         "both keys are present"
                     );
                     assert!(keys.insert(key), "no key is another flow's: {key}");
-                    assert_eq!(table.rewritten(id, direction.reversed()), Some(key.reversed()));
+                    assert_eq!(
+                        table.rewritten(id, direction.reversed()).map(|leaves| leaves.0),
+                        Some(key.reversed())
+                    );
                 }
             }
             live += table.len();

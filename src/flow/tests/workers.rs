@@ -11,7 +11,7 @@ fn a_flow_is_here_for_its_owner_and_elsewhere_for_all_others() {
     let mut rig = rig(3);
     let id = rig.open(at(0), 1, full(client(1), TCP, 0)).unwrap();
     let original = tuple(Protocol::Tcp, "198.0.0.1:4000", "203.0.113.1:80");
-    let reply = rig.tables[1].rewritten(id, Direction::Original).unwrap().reversed();
+    let reply = rig.tables[1].rewritten(id, Direction::Original).map(|leaves| leaves.0).unwrap().reversed();
     for (key, direction) in [(original, Direction::Original), (reply, Direction::Reply)] {
         assert_eq!(rig.tables[1].find(&key, WorkerSet::default()), Lookup::Here(id, direction));
         for other in [0, 2] {

@@ -13,9 +13,9 @@ use std::time::Duration;
 use etherparse::PacketBuilder;
 
 use super::{Setup, Translator};
-use crate::balance::{BackendSpec, Balancer, Nat, PassiveHealth, SchedulerKind, ServiceSpec, Weight};
+use crate::balance::{BackendSpec, Balancer, PassiveHealth, SchedulerKind, ServiceSpec, Weight};
 use crate::datapath::{
-    Arrival, Counters, Datapath, Instant, Outbox, Outcome, Reason, Totals, Verdict, WorkerId, WorkerSet,
+    Arrival, Counters, Datapath, Instant, Nat, Outbox, Outcome, Reason, Totals, Verdict, WorkerId, WorkerSet,
 };
 use crate::flow::{LocalPool, Settings, Shared};
 use crate::packet::{Frame, Offload, checksum};

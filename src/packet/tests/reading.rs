@@ -80,7 +80,7 @@ fn a_view_says_where_things_are() {
         transport: Transport::Tcp {
             source_port: 40_000,
             destination_port: 80,
-            flags: TcpFlags { ack: true, ..TcpFlags::default() },
+            flags: TcpFlags::ACK,
             header_length: 20,
         },
     };
@@ -112,10 +112,10 @@ fn a_view_says_where_things_are() {
 fn each_tcp_flag_is_seen_by_itself() {
     let none = TcpFlags::default();
     for (bit, want) in [
-        (flags::SYN, TcpFlags { syn: true, ..none }),
-        (flags::ACK, TcpFlags { ack: true, ..none }),
-        (flags::FIN, TcpFlags { fin: true, ..none }),
-        (flags::RST, TcpFlags { rst: true, ..none }),
+        (flags::SYN, TcpFlags::SYN),
+        (flags::ACK, TcpFlags::ACK),
+        (flags::FIN, TcpFlags::FIN),
+        (flags::RST, TcpFlags::RST),
         (0x08 | 0x20 | 0x40 | 0x80, none),
     ] {
         let mut packet = v4(Protocol::Tcp);
@@ -348,7 +348,7 @@ fn fragments_are_told_apart_and_the_dangerous_ones_refused() {
             Transport::Tcp {
                 source_port: 40_000,
                 destination_port: 80,
-                flags: TcpFlags { ack: true, ..TcpFlags::default() },
+                flags: TcpFlags::ACK,
                 header_length: 20,
             }
         } else {
