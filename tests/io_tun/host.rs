@@ -202,6 +202,7 @@ fn what_is_in_the_way_is_named_and_nothing_is_left_half_done() {
         let own_vip = HostPlan { vips: vec![ip("10.47.2.1")], ..plan() };
         let own_backend = HostPlan { dnat_backends: vec![ip("fd47:2::1")], ..plan() };
         let taken = HostPlan { locals: vec!["10.47.2.0/24".parse().unwrap()], ..plan() };
+        let small = HostPlan { mtu: Some(1000), ..plan() };
         let nowhere = HostPlan { device: "fs9".into(), ..plan() };
         for (plan, expected) in [
             (own_vip, "cannot route 10.47.2.1 to fs0: it is an address of this host itself, on veth"),
@@ -210,6 +211,7 @@ fn what_is_in_the_way_is_named_and_nothing_is_left_half_done() {
                 "cannot lead what fd47:2::1 sends back to fs0: it is an address of this host itself, on veth",
             ),
             (taken, "cannot add the route 10.47.2.0/24 to fs0: there is one already, which leads to veth"),
+            (small, "cannot set the MTU of fs0 to 1000: IPv6 asks for 1280 at least"),
             (nowhere, "cannot send packets to fs9: there is no link of the name fs9"),
         ] {
             let namespace = balancer();
@@ -219,6 +221,30 @@ fn what_is_in_the_way_is_named_and_nothing_is_left_half_done() {
             assert!(said.starts_with(expected), "{said}");
             assert_same(&namespace, &before);
         }
+    });
+}
+
+#[test]
+fn addresses_on_a_net_of_the_hosts_own_are_warned_of() {
+    private("host::addresses_on_a_net_of_the_hosts_own_are_warned_of", || {
+        let namespace = balancer();
+        let _device = namespace.run(open_device);
+        let plan = HostPlan {
+            device: "fs0".into(),
+            vips: vec![ip("10.47.2.100"), ip("fd47:2::100"), ip("10.47.0.1")],
+            locals: vec!["10.47.2.0/28".parse().unwrap()],
+            ..HostPlan::default()
+        };
+        let warnings = namespace.run(move || Host::configure(&plan).unwrap().warnings().join("\n"));
+        for expected in [
+            "10.47.2.1, which is among the local addresses 10.47.2.0/28, is an address of this host itself, on veth",
+            "10.47.2.100/32 is in 10.47.2.0/24, the net on veth, whose hosts ask for it there and get no answer \
+             (with `sysctl -w net.ipv4.conf.veth.proxy_arp=1` this host answers for it)",
+            "fd47:2::100/128 is in fd47:2::/64, the net on veth",
+        ] {
+            assert!(warnings.contains(expected), "{warnings}");
+        }
+        assert!(!warnings.contains("10.47.0.1"), "{warnings}");
     });
 }
 
