@@ -2,7 +2,7 @@
 //!
 //! Each worker has its own [`Counters`], so that counting is a plain load and store; a
 //! [`Totals`] is the sum over the workers. The invariant that every report can be checked
-//! against: `received = forwarded + answered + dropped + held`.
+//! against: `received = forwarded + answered + delivered + dropped + held`.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -64,7 +64,7 @@ pub struct Counters {
     pub flows_ended: Count,
     /// Closed flows that were removed before their time to make room.
     pub flows_reclaimed: Count,
-    ends: [[Count; Reason::COUNT]; 3],
+    ends: [[Count; Reason::COUNT]; Outcome::COUNT],
     backends: Box<[BackendCounters]>,
 }
 
@@ -142,7 +142,7 @@ impl Totals {
     /// Sums over the workers.
     pub fn of<'a>(workers: impl IntoIterator<Item = &'a Counters>) -> Self {
         let mut totals = Self::default();
-        let mut ends = [[0u64; Reason::COUNT]; 3];
+        let mut ends = [[0u64; Reason::COUNT]; Outcome::COUNT];
         for worker in workers {
             totals.received += worker.received.value();
             totals.received_bytes += worker.received_bytes.value();

@@ -72,8 +72,8 @@ impl WorkerSet {
     }
 }
 
-/// Frames that leave the core beside the one it was given. Each has a verdict that is
-/// `Forward`, `Answer` or `HandOver`.
+/// Frames that leave the core beside the one it was given, each with a verdict of its own,
+/// which is never `Held`.
 #[derive(Debug, Default)]
 pub struct Outbox {
     frames: Vec<(Frame, Verdict)>,

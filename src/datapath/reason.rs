@@ -43,6 +43,15 @@ reasons! {
     /// Not for a virtual service and not of a flow: routed on unchanged, as the host would have done.
     NotOurs = "not_ours",
 
+    /// A SYN for a layer-7 service was answered, or a packet of that handshake taken in.
+    Handshake = "handshake",
+    /// A SYN was answered without remembering it, because too many handshakes are under way.
+    SynCookie = "syn_cookie",
+    /// A SYN or reset that does not fit its connection was answered by the state of the connection (RFC 5961).
+    ChallengeAck = "challenge_ack",
+    /// A late segment of a connection that is over was acknowledged again.
+    Closing = "closing",
+
     /// A ping to a VIP, which the balancer answers itself.
     EchoRequest = "echo_request",
     /// No virtual service has this address, protocol and port.
@@ -62,12 +71,18 @@ reasons! {
 
     /// Neither IPv4 nor IPv6, or a header is cut off or contradicts itself.
     Malformed = "malformed",
-    /// The IPv4 header checksum or the ICMP checksum is wrong.
+    /// A checksum that the balancer has to believe is wrong: IPv4 header, ICMP, or TCP at layer 7.
     BadChecksum = "bad_checksum",
-    /// The source or destination cannot be on a wire: loopback, multicast, broadcast, unspecified, IPv4-mapped.
+    /// The source or destination cannot be on a wire: loopback, broadcast, unspecified, IPv4-mapped, a multicast source.
     Martian = "martian",
+    /// Multicast or link-local talk, mostly of the host itself, which goes no further than its link.
+    LinkLocal = "link_local",
     /// Source and destination are the same endpoint.
     Land = "land",
+    /// A TCP segment outside the window of its connection, or without an acknowledgement.
+    OutOfWindow = "out_of_window",
+    /// A fragment of a TCP segment for a layer-7 service, where no segments are put together from fragments.
+    TcpFragment = "tcp_fragment",
     /// A transport that is not balanced: neither TCP, UDP nor ICMP.
     UnsupportedProtocol = "unsupported_protocol",
     /// An ICMP message that the balancer has no use for.

@@ -222,6 +222,7 @@ impl Ends {
             Verdict::Forward(reason) => self.write(frame, Outcome::Forwarded, reason),
             Verdict::Answer(reason) => self.write(frame, Outcome::Answered, reason),
             Verdict::Drop(reason) => self.counters.count(Outcome::Dropped, reason),
+            Verdict::Deliver(reason) => self.counters.count(Outcome::Delivered, reason),
             Verdict::Held => {}
             Verdict::HandOver(to) => self.hand_over(frame, to, visited.with(self.id)),
         }

@@ -1,0 +1,12 @@
+//! The proxy: TCP is ended here, and what it carries is read.
+//!
+//! [`stack`] takes frames and time, and gives frames and a deadline; it opens no socket and
+//! reads no clock. [`stream`] is what an accepted connection looks like from above: an
+//! asynchronous stream of bytes that copies straight into and out of the stack's rings.
+//! All of one connection lives on one worker's thread: `Rc`, no locks.
+
+pub mod stack;
+pub mod stream;
+
+pub use stack::{Accepted, Stack};
+pub use stream::FlowStream;
