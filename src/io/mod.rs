@@ -1,6 +1,6 @@
 //! The world: TUN queues, the clock, the workers, the host's network.
 //!
-//! Cores decide and this room acts. [`open`] gets the queues of a TUN device, [`run_workers`] drives one core
+//! Cores decide and this room acts. [`open()`] gets the queues of a TUN device, [`run_workers`] drives one core
 //! a queue, each on a thread of its own, and [`host`] makes the host send its packets to the device, and
 //! takes that back.
 
