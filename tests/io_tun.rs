@@ -17,5 +17,7 @@ mod host;
 mod links;
 #[path = "io_tun/namespace.rs"]
 mod namespace;
+#[path = "io_tun/path.rs"]
+mod path;
 #[path = "io_tun/speed.rs"]
 mod speed;

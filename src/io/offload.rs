@@ -1,6 +1,6 @@
 //! The offload queue: a TUN device that hands over up to 64 KB a system call, unfinished and described.
 //!
-//! With `IFF_VNET_HDR` each packet is preceded by a `virtio` header. That header lies in the
+//! With `IFF_VNET_HDR` each packet is preceded by a virtio header (`virtio.rs`). That header lies in the
 //! frame's headroom, so that header and packet are read and written together, and nothing is copied. A large
 //! segment is never cut here: tun-rs's `recv_multiple` does that, its plain `recv` does not.
 

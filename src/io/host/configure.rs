@@ -91,7 +91,8 @@ impl Host {
 
     /// Packets to this host's own addresses never reach a route, and packets from them none but its own processes may send.
     fn look_for_own_addresses(&mut self, plan: &HostPlan) -> Result<(), IoError> {
-        for (own, link) in routes::own_addresses(&self.netlink)? {
+        for (net, link) in routes::own_addresses(&self.netlink)? {
+            let own = net.addr();
             if plan.vips.contains(&own) {
                 let what = format!("route {own} to {}", plan.device);
                 let why = format!(
@@ -109,6 +110,20 @@ impl Host {
                 self.warnings.push(format!(
                     "{own}, which is among the local addresses {local}, is an address of this host itself, on {link}: \
                      answers to it will not come back"
+                ));
+            }
+            let vips = plan.vips.iter().copied().map(IpNet::from);
+            for taken in vips.chain(plan.locals.iter().copied()).filter(|prefix| net.contains(prefix)) {
+                let how = match own {
+                    IpAddr::V4(_) => {
+                        format!("`sysctl -w net.ipv4.conf.{}.proxy_arp=1`", link.replace('.', "/"))
+                    }
+                    IpAddr::V6(_) => format!("`ip -6 neighbour add proxy ADDRESS dev {link}`"),
+                };
+                self.warnings.push(format!(
+                    "{taken} is in {}, the net on {link}, whose hosts ask for it there and get no answer (with {how} \
+                     this host answers for it)",
+                    net.trunc()
                 ));
             }
         }
@@ -137,6 +152,10 @@ impl Host {
         if let (Some(mtu), Some(was)) = (plan.mtu, self.netlink.mtu(device)?)
             && mtu != was
         {
+            if v6 && mtu < 1280 {
+                let why = "IPv6 asks for 1280 at least (RFC 8200 §5)".into();
+                return Err(IoError::InTheWay { what: format!("set the MTU of {device} to {mtu}"), why });
+            }
             self.netlink.set_mtu(device, mtu)?;
             self.journal.did(format!("MTU {mtu} on {device}"), Undo::Mtu(device.into(), was));
         }

@@ -98,18 +98,28 @@ pub(super) fn link_to(netlink: &Netlink, address: IpAddr) -> Result<Option<Strin
     Ok(names.into_iter().next())
 }
 
-/// This host's own addresses, each with its link.
-pub(super) fn own_addresses(netlink: &Netlink) -> Result<Vec<(IpAddr, String)>, IoError> {
+/// This host's own addresses with the nets that they are in, and each with its link.
+pub(super) fn own_addresses(netlink: &Netlink) -> Result<Vec<(IpNet, String)>, IoError> {
     let failed = |source| IoError::netlink("list the addresses of this host", source);
     let addresses = netlink.list(netlink.handle().address().get().execute()).map_err(failed)?;
     let mut own = Vec::new();
     for address in addresses {
         let link = names(netlink, [address.header.index])?.pop().unwrap_or_default();
-        for attribute in &address.attributes {
-            if let AddressAttribute::Local(ip) | AddressAttribute::Address(ip) = attribute {
-                own.push((*ip, link.clone()));
-            }
-        }
+        // With a peer, `Local` is ours and `Address` is the peer's; without, IPv6 has only the second.
+        let find =
+            |wanted: fn(&AddressAttribute) -> Option<IpAddr>| address.attributes.iter().find_map(wanted);
+        let local = find(|attribute| match attribute {
+            AddressAttribute::Local(ip) => Some(*ip),
+            _ => None,
+        });
+        let only = || {
+            find(|attribute| match attribute {
+                AddressAttribute::Address(ip) => Some(*ip),
+                _ => None,
+            })
+        };
+        let net = local.or_else(only).and_then(|ip| IpNet::new(ip, address.header.prefix_len).ok());
+        own.extend(net.map(|net| (net, link)));
     }
     Ok(own)
 }
