@@ -14,12 +14,14 @@
 
 mod counters;
 mod ids;
+mod nat;
 mod reason;
 mod time;
 mod verdict;
 
 pub use counters::{BackendCounters, BackendTotals, Count, Counters, Totals};
 pub use ids::{BackendId, ServiceId, VipId, WorkerId};
+pub use nat::{Nat, UnknownNat};
 pub use reason::Reason;
 pub use time::Instant;
 pub use verdict::{Outcome, Verdict};
@@ -72,8 +74,8 @@ impl WorkerSet {
     }
 }
 
-/// Frames that leave the core beside the one it was given. Each has a verdict that is
-/// `Forward`, `Answer` or `HandOver`.
+/// Frames that leave the core beside the one it was given, each with a verdict of its own,
+/// which is never `Held`.
 #[derive(Debug, Default)]
 pub struct Outbox {
     frames: Vec<(Frame, Verdict)>,

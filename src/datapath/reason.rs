@@ -73,8 +73,10 @@ reasons! {
     Malformed = "malformed",
     /// A checksum that the balancer has to believe is wrong: IPv4 header, ICMP, or TCP at layer 7.
     BadChecksum = "bad_checksum",
-    /// The source or destination cannot be on a wire: loopback, multicast, broadcast, unspecified, IPv4-mapped.
+    /// The source or destination cannot be on a wire: loopback, broadcast, unspecified, IPv4-mapped, a multicast source.
     Martian = "martian",
+    /// Multicast or link-local talk, mostly of the host itself, which goes no further than its link.
+    LinkLocal = "link_local",
     /// Source and destination are the same endpoint.
     Land = "land",
     /// A TCP segment outside the window of its connection, or without an acknowledgement.

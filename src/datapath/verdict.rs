@@ -4,7 +4,7 @@ use super::ids::WorkerId;
 use super::reason::Reason;
 
 /// What the driver must do with the frame that it gave to the core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "a verdict says whether the frame must be written"]
 pub enum Verdict {
     /// Write the frame: it is the same packet, rewritten.

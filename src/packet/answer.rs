@@ -1,8 +1,11 @@
 //! What the balancer says in its own name: echo replies, resets, ICMP errors.
 //!
-//! Each is made of the packet that it answers. None of them may be an answer to an error, to
-//! a reset or to a later fragment, or two machines could talk past each other for ever
-//! (RFC 1122 §3.2.2, RFC 4443 §2.4); the functions refuse those.
+//! Each is made of the packet that it answers. No reset answers a reset, and no ICMP error an
+//! ICMP error, or two machines could go on for ever; none answers a later fragment, a packet to
+//! many or one from nobody in particular, or one packet could call forth a crowd (RFC 1122
+//! §3.2.2, RFC 4443 §2.4, RFC 9293 §3.9.2.3). The functions refuse those.
+
+use std::net::IpAddr;
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, TcpHeader, ip_number};
 
@@ -74,14 +77,19 @@ pub fn turn_into_echo_reply(packet: &mut [u8], view: &View) {
         Family::V6 => (7, 129),
     };
     if let Transport::Icmp { kind, code } = view.transport
-        && let Some([kind_field, _, high, low]) =
-            packet.get_mut(view.transport_at..).and_then(<[u8]>::first_chunk_mut::<4>)
+        && let Some([kind_field, _, high, low, rest @ ..]) = packet.get_mut(view.transport_at..view.length)
     {
         // The pseudo-header's addresses only change places, which a sum does not notice.
         let mut change = Change::default();
         change.word(u16::from_be_bytes([kind, code]), u16::from_be_bytes([reply, code]));
+        let sum = match change.whole(u16::from_be_bytes([*high, *low])) {
+            // A message that is all zeros, without a pseudo-header, is the only one whose sum
+            // is 0xffff; carrying a change in never gives that.
+            0 if reply == 0 && rest.iter().all(|byte| *byte == 0) => 0xffff,
+            sum => sum,
+        };
         *kind_field = reply;
-        [*high, *low] = change.whole(u16::from_be_bytes([*high, *low])).to_be_bytes();
+        [*high, *low] = sum.to_be_bytes();
     }
     let (addresses_at, length) = match view.family {
         Family::V4 => (12, 4),
@@ -111,42 +119,44 @@ fn renew_header_checksum(packet: &mut [u8], view: &View) {
 }
 
 /// The reset that a TCP without such a connection sends (RFC 9293 §3.10.7.1), with exactly the
-/// sequence number that the other side will accept. `None` for what is no TCP segment, or
-/// a reset itself.
+/// sequence number that the other side will accept. `None` for what is no TCP segment, a
+/// reset itself, or not from one host to another.
 pub fn reset(packet: &[u8], view: &View) -> Option<Answer> {
     let Transport::Tcp { source_port, destination_port, flags, header_length } = view.transport else {
         return None;
     };
-    if flags.rst || view.fragment.is_some() {
+    if flags.rst() || view.fragment.is_some() || !is_between_two_hosts(view) {
         return None;
     }
-    let numbers = packet.get(view.transport_at + 4..)?.first_chunk::<8>()?;
-    let [s0, s1, s2, s3, a0, a1, a2, a3] = *numbers;
+    let numbers = packet.get(view.transport_at..)?.first_chunk::<12>()?;
+    let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3] = *numbers;
     let (sequence, acknowledgement) =
         (u32::from_be_bytes([s0, s1, s2, s3]), u32::from_be_bytes([a0, a1, a2, a3]));
 
     let mut tcp = TcpHeader::new(destination_port, source_port, 0, 0);
     tcp.rst = true;
-    if flags.ack {
+    if flags.ack() {
         tcp.sequence_number = acknowledgement;
     } else {
-        let payload = view.length.saturating_sub(view.transport_at + header_length);
-        let length = u32::try_from(payload).ok()? + u32::from(flags.syn) + u32::from(flags.fin);
+        let payload = view.length.saturating_sub(view.transport_at).saturating_sub(header_length);
+        let length = u32::try_from(payload).ok()? + u32::from(flags.syn()) + u32::from(flags.fin());
         tcp.ack = true;
         tcp.acknowledgment_number = sequence.wrapping_add(length);
     }
     let mut bytes = [0u8; 20];
     bytes.copy_from_slice(tcp.to_bytes().get(..20)?);
-    let start = pseudo_header(view.destination, view.source, ip_number::TCP, bytes.len());
+    let start = pseudo_header(view.family, view.destination, view.source, ip_number::TCP, bytes.len());
     let sum = !checksum::sum(start, &bytes);
     bytes[16..18].copy_from_slice(&sum.to_be_bytes());
-    envelope(view.destination, view.source, ip_number::TCP, &[&bytes])
+    envelope(view.family, view.destination, view.source, ip_number::TCP, &[&bytes])
 }
 
 /// An ICMP error about a packet, from `source` to whoever sent it, quoting as much of it as
-/// the RFCs allow. `None` where none may be sent: about ICMP errors and later fragments.
+/// the RFCs allow. `None` where none may be sent: about ICMP errors, later fragments, and
+/// packets that are not from one host to another.
 pub fn icmp_error(packet: &[u8], view: &View, source: Address, error: IcmpError) -> Option<Answer> {
     match view.transport {
+        _ if !is_between_two_hosts(view) => return None,
         Transport::LaterFragment => return None,
         Transport::Icmp { kind, .. } if !is_query(view.family, kind) => return None,
         _ => {}
@@ -160,11 +170,11 @@ pub fn icmp_error(packet: &[u8], view: &View, source: Address, error: IcmpError)
     let mut head = [kind, code, 0, 0, 0, 0, 0, 0];
     let start = match view.family {
         Family::V4 => 0,
-        Family::V6 => pseudo_header(source, view.source, protocol, head.len() + quoted.len()),
+        Family::V6 => pseudo_header(view.family, source, view.source, protocol, head.len() + quoted.len()),
     };
     let sum = !checksum::sum(checksum::sum(start, &head), quoted);
     head[2..4].copy_from_slice(&sum.to_be_bytes());
-    envelope(source, view.source, protocol, &[&head, quoted])
+    envelope(view.family, source, view.source, protocol, &[&head, quoted])
 }
 
 /// Whether an ICMP message asks for something, so that an error about it cannot answer an error.
@@ -175,8 +185,26 @@ const fn is_query(family: Family, kind: u8) -> bool {
     }
 }
 
-fn pseudo_header(source: Address, destination: Address, protocol: IpNumber, length: usize) -> u16 {
-    match source.family() {
+/// Whether both addresses are those of single hosts, as far as the addresses tell: a subnet's
+/// own broadcast address looks like any other.
+fn is_between_two_hosts(view: &View) -> bool {
+    let is_one_host = |address: Address| match IpAddr::from(address) {
+        IpAddr::V4(v4) => {
+            !(v4.is_multicast() || v4.is_broadcast() || v4.is_loopback() || v4.octets()[0] == 0)
+        }
+        IpAddr::V6(v6) => !(v6.is_multicast() || v6.is_loopback() || v6.is_unspecified()),
+    };
+    is_one_host(view.source) && is_one_host(view.destination)
+}
+
+fn pseudo_header(
+    family: Family,
+    source: Address,
+    destination: Address,
+    protocol: IpNumber,
+    length: usize,
+) -> u16 {
+    match family {
         Family::V4 => {
             checksum::pseudo_header(&source.v4_octets(), &destination.v4_octets(), protocol.0, length)
         }
@@ -184,8 +212,15 @@ fn pseudo_header(source: Address, destination: Address, protocol: IpNumber, leng
     }
 }
 
-/// Puts an IP header in front.
-fn envelope(source: Address, destination: Address, protocol: IpNumber, parts: &[&[u8]]) -> Option<Answer> {
+/// Puts an IP header in front. The family is the packet's: an address may be a mapped one, and
+/// does not know.
+fn envelope(
+    family: Family,
+    source: Address,
+    destination: Address,
+    protocol: IpNumber,
+    parts: &[&[u8]],
+) -> Option<Answer> {
     let payload = u16::try_from(parts.iter().map(|part| part.len()).sum::<usize>()).ok()?;
     let mut answer = Answer { bytes: [0; MAX_ANSWER], length: 0 };
     let mut append = |part: &[u8]| {
@@ -194,7 +229,7 @@ fn envelope(source: Address, destination: Address, protocol: IpNumber, parts: &[
         answer.length = end;
         Some(())
     };
-    match source.family() {
+    match family {
         Family::V4 => {
             let mut header =
                 Ipv4Header::new(payload, HOPS, protocol, source.v4_octets(), destination.v4_octets()).ok()?;

@@ -20,6 +20,9 @@ pub const HEADROOM: usize = 10;
 /// The longest packet: an IPv6 header and its 65,535 bytes of payload (RFC 8200 §3).
 pub const MAX_PACKET: usize = 40 + 65_535;
 
+/// The least room of a copied frame, so that an answer to its packet fits in its place.
+const MIN_ROOM: usize = 1500;
+
 /// One IP packet with its offload metadata, in a buffer that is used again and again.
 #[derive(Clone)]
 pub struct Frame {
@@ -43,9 +46,14 @@ impl Frame {
     /// bytes where it is shorter. Bytes past [`MAX_PACKET`] are cut off.
     pub fn copy_of(packet: &[u8], offload: Offload) -> Self {
         let packet = &packet[..packet.len().min(MAX_PACKET)];
-        let mut buffer = vec![0; HEADROOM + packet.len().max(1500)].into_boxed_slice();
+        let mut buffer = vec![0; HEADROOM + packet.len().max(MIN_ROOM)].into_boxed_slice();
         buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
         Self { buffer, length: packet.len(), offload }
+    }
+
+    /// Bytes of memory that the frame occupies.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.buffer.len()
     }
 
     /// The packet, from its first IP header byte to its last.

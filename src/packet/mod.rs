@@ -7,12 +7,17 @@
 
 pub mod answer;
 pub mod checksum;
+mod flags;
 pub mod frame;
 pub mod quote;
 pub mod rewrite;
 pub mod tuple;
 pub mod view;
 
+#[cfg(test)]
+mod tests;
+
+pub use flags::TcpFlags;
 pub use frame::{ChecksumState, Frame, HEADROOM, MAX_PACKET, Offload, SegmentKind, Segments};
 pub use tuple::{Address, Endpoint, Family, FiveTuple, Protocol};
-pub use view::{FragmentInfo, TcpFlags, Transport, Unreadable, View};
+pub use view::{FragmentInfo, Transport, Unreadable, View};

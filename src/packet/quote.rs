@@ -12,13 +12,13 @@
 //! A quote may be as short as an IP header and eight bytes (RFC 792), of which only the
 //! ports are needed here. Nothing of it needs to be right but its addresses and ports.
 
-use etherparse::{Ipv4HeaderSlice, Ipv6ExtensionsSlice, Ipv6HeaderSlice, ip_number};
+use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, ip_number};
 
 use super::checksum::{self, Change};
 use super::frame::ChecksumState;
 use super::rewrite;
 use super::tuple::{Address, Endpoint, Family, FiveTuple, Protocol};
-use super::view::View;
+use super::view::{self, View};
 
 /// Bytes of an ICMP header before the packet that an error quotes.
 const ICMP_HEADER: usize = 8;
@@ -28,7 +28,7 @@ const ICMP_HEADER: usize = 8;
 pub const fn is_error(family: Family, kind: u8) -> bool {
     match family {
         Family::V4 => matches!(kind, 3 | 4 | 11 | 12),
-        Family::V6 => matches!(kind, 1..=127),
+        Family::V6 => kind < 128,
     }
 }
 
@@ -44,7 +44,7 @@ pub const fn is_unreachable(family: Family, kind: u8, code: u8) -> bool {
 /// The MTU that a "fragmentation needed" (RFC 1191 §4) or "packet too big" (RFC 4443 §3.2)
 /// announces; `None` for other messages and from routers that do not tell.
 pub fn announced_mtu(packet: &[u8], view: &View, kind: u8, code: u8) -> Option<u32> {
-    let field = packet.get(view.transport_at + 4..)?.first_chunk::<4>()?;
+    let [_, _, _, _, field @ ..] = packet.get(view.transport_at..)?.first_chunk::<ICMP_HEADER>()?;
     match (view.family, kind, code) {
         (Family::V4, 3, 4) => match u16::from_be_bytes([field[2], field[3]]) {
             0 => None,
@@ -82,14 +82,13 @@ impl Quote {
             }
             Family::V6 => {
                 let header = Ipv6HeaderSlice::from_slice(quoted).ok()?;
-                let behind = quoted.get(header.header_len()..)?;
-                let (extensions, protocol, _, _) =
-                    Ipv6ExtensionsSlice::from_slice_lax(header.next_header(), behind);
-                if extensions.is_fragmenting_payload() && !is_first_fragment(&extensions) {
+                let (protocol, header_length, fragment) =
+                    view::extensions(quoted, header.next_header()).ok()?;
+                if fragment.is_some_and(|fragment| fragment.offset > 0) {
                     return None;
                 }
                 let [source, destination] = [header.source(), header.destination()].map(Address::v6);
-                (source, destination, protocol, header.header_len() + extensions.slice().len())
+                (source, destination, protocol, header_length)
             }
         };
         let protocol = match protocol {
@@ -164,13 +163,6 @@ fn put(quoted: &mut [u8], at: usize, address: Address, family: Family, change: &
     }
 }
 
-fn is_first_fragment(extensions: &Ipv6ExtensionsSlice<'_>) -> bool {
-    extensions.clone().into_iter().all(|extension| match extension {
-        etherparse::Ipv6ExtensionSlice::Fragment(fragment) => fragment.fragment_offset().value() == 0,
-        _ => true,
-    })
-}
-
 /// Whether the checksum of an ICMP message is right.
 pub fn icmp_checksum_is_right(packet: &[u8], view: &View) -> bool {
     icmp_sum(packet, view).is_some_and(|sum| sum == 0xffff)
@@ -179,13 +171,16 @@ pub fn icmp_checksum_is_right(packet: &[u8], view: &View) -> bool {
 /// Computes the checksum of an ICMP message anew. Only for messages whose checksum was seen to
 /// be right before they were changed.
 pub fn renew_icmp_checksum(packet: &mut [u8], view: &View) {
-    let at = view.transport_at + 2;
-    if let Some(field) = packet.get_mut(at..at + 2) {
-        field.fill(0);
-    }
+    put_icmp_checksum(packet, view, 0);
     let sum = icmp_sum(packet, view).map_or(0, |sum| !sum);
-    if let Some(field) = packet.get_mut(at..at + 2) {
-        field.copy_from_slice(&sum.to_be_bytes());
+    put_icmp_checksum(packet, view, sum);
+}
+
+fn put_icmp_checksum(packet: &mut [u8], view: &View, sum: u16) {
+    if let Some([_, _, field @ .., _, _, _, _]) =
+        packet.get_mut(view.transport_at..).and_then(<[u8]>::first_chunk_mut::<ICMP_HEADER>)
+    {
+        *field = sum.to_be_bytes();
     }
 }
 

@@ -7,7 +7,9 @@
 //!
 //! The transport checksum takes the change in one of two ways. A *whole* one follows RFC 1624.
 //! A *partial* one is still the plain sum of the pseudo-header: addresses are exchanged in it,
-//! and ports are left out, since whoever completes it will sum them.
+//! and ports are left out, since whoever completes it will sum them. Where the sum to be
+//! completed is not this header's own but that of a packet carried inside (a tunnel over UDP),
+//! this header's checksum is whole.
 
 use super::checksum::Change;
 use super::frame::ChecksumState;
@@ -33,7 +35,28 @@ pub struct Passage {
 pub fn translate(packet: &mut [u8], view: &View, to: &FiveTuple, checksum: ChecksumState, passage: Passage) {
     let addresses = network(packet, view, to.source.address, to.destination.address, passage);
     let Some(transport) = packet.get_mut(view.transport_at..) else { return };
-    ports(transport, to, addresses, checksum);
+    ports(transport, to, addresses, own(checksum, view, to.protocol));
+}
+
+/// What the offload metadata say about the checksum of this transport header.
+#[inline]
+fn own(checksum: ChecksumState, view: &View, protocol: Protocol) -> ChecksumState {
+    match checksum {
+        ChecksumState::Partial { start, offset }
+            if usize::from(start) != view.transport_at || usize::from(offset) != checksum_at(protocol) =>
+        {
+            ChecksumState::Whole
+        }
+        other => other,
+    }
+}
+
+/// Where the checksum is in a transport header.
+const fn checksum_at(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Tcp => 16,
+        Protocol::Udp => 6,
+    }
 }
 
 /// Gives a packet without ports (a later fragment, an ICMP error) new addresses. What the
@@ -121,10 +144,7 @@ pub(super) fn ports(transport: &mut [u8], to: &FiveTuple, addresses: Change, che
     ports.field(*old, new);
     *old = new;
 
-    let at = match to.protocol {
-        Protocol::Tcp => 16,
-        Protocol::Udp => 6,
-    };
+    let at = checksum_at(to.protocol);
     let Some(field) = transport.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<2>) else { return };
     let old = u16::from_be_bytes(*field);
     let new = match (checksum, to.protocol) {
@@ -144,5 +164,5 @@ pub(super) fn ports(transport: &mut [u8], to: &FiveTuple, addresses: Change, che
 pub fn lacks_checksum(packet: &[u8], view: &View) -> bool {
     view.family == Family::V6
         && matches!(view.transport, Transport::Udp { .. })
-        && packet.get(view.transport_at + 6..view.transport_at + 8) == Some(&[0, 0])
+        && matches!(packet.get(view.transport_at..), Some([_, _, _, _, _, _, 0, 0, ..]))
 }

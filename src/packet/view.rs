@@ -10,6 +10,7 @@ use etherparse::{
 };
 
 use super::checksum;
+use super::flags::TcpFlags;
 use super::tuple::{Address, Endpoint, Family, FiveTuple, Protocol};
 
 /// The most extension headers that an IPv6 packet may have. RFC 8200 sets no bound; nothing
@@ -46,7 +47,8 @@ pub struct FragmentInfo {
     pub id: u32,
     /// Where the field with the identification is.
     pub id_at: usize,
-    /// The place of its bytes in the datagram. Zero for the first, which has the ports.
+    /// The place of its bytes in the datagram, which end at 65,535 or before. Zero for the
+    /// first, which has the ports.
     pub offset: u16,
     /// Whether more fragments follow.
     pub more: bool,
@@ -88,20 +90,6 @@ pub enum Transport {
     Other(u8),
 }
 
-/// The TCP flags (RFC 9293 §3.1) that matter to who watches a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "they are four bits of one header field")]
-pub struct TcpFlags {
-    /// Synchronise.
-    pub syn: bool,
-    /// Acknowledgement field is valid.
-    pub ack: bool,
-    /// No more data from the sender.
-    pub fin: bool,
-    /// Reset.
-    pub rst: bool,
-}
-
 /// Why a packet has no view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
@@ -111,12 +99,13 @@ pub enum Unreadable {
     /// The IPv4 header checksum is wrong.
     #[error("wrong IPv4 header checksum")]
     HeaderChecksum,
-    /// A first fragment that does not have its whole transport header, or one that would
-    /// overwrite part of it (RFC 1858 §4.2.1, RFC 3128).
+    /// A first fragment that does not have all headers (RFC 1858 §4.2.1, RFC 7112 §5), or a
+    /// later one that would overwrite part of them (RFC 3128).
     #[error("fragment cuts or overwrites the transport header")]
     TinyFragment,
     /// Translating it would break it (authentication header), or it asks to be routed by its
-    /// sender's list (RFC 5095).
+    /// sender's list (RFC 5095; over IPv4, RFC 7126 §4.3 and §4.4 advise to drop it), whose
+    /// end and not the destination address is what its checksum covers.
     #[error("authenticated or source-routed")]
     Unsupported,
 }
@@ -142,8 +131,11 @@ impl View {
         if length < transport_at || length > packet.len() {
             return Err(Unreadable::Malformed);
         }
-        if checksum::of(header.slice()) != 0 {
+        if checksum::of_header(header.slice()) != 0 {
             return Err(Unreadable::HeaderChecksum);
+        }
+        if !header.options().is_empty() {
+            options(header.options())?;
         }
         let fragment = header.is_fragmenting_payload().then(|| FragmentInfo {
             id: u32::from(header.identification()),
@@ -153,6 +145,7 @@ impl View {
             protocol: header.protocol().0,
         });
         let payload = packet.get(transport_at..length).unwrap_or_default();
+        reassembles(fragment, payload.len())?;
         Ok(Self {
             family: Family::V4,
             source: Address::v4(header.source()),
@@ -175,6 +168,7 @@ impl View {
         let (protocol, transport_at, fragment) =
             extensions(packet.get(..length).unwrap_or_default(), header.next_header())?;
         let payload = packet.get(transport_at..length).unwrap_or_default();
+        reassembles(fragment, payload.len())?;
         Ok(Self {
             family: Family::V6,
             source: Address::v6(header.source()),
@@ -208,19 +202,49 @@ impl View {
     }
 }
 
+/// Refuses IPv4 options that no host would take, and source routes.
+#[cold]
+fn options(mut rest: &[u8]) -> Result<(), Unreadable> {
+    loop {
+        rest = match rest {
+            [] | [0, ..] => return Ok(()),
+            [1, behind @ ..] => behind,
+            [131 | 137, ..] => return Err(Unreadable::Unsupported),
+            [_, length, ..] if *length >= 2 => {
+                rest.get(usize::from(*length)..).ok_or(Unreadable::Malformed)?
+            }
+            _ => return Err(Unreadable::Malformed),
+        };
+    }
+}
+
+/// Refuses a fragment that ends beyond the longest datagram (RFC 8200 §4.5; over IPv4 it is
+/// known as the ping of death): nobody could put it together.
+fn reassembles(fragment: Option<FragmentInfo>, length: usize) -> Result<(), Unreadable> {
+    match fragment {
+        Some(fragment) if usize::from(fragment.offset) + length > usize::from(u16::MAX) => {
+            Err(Unreadable::Malformed)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Walks the extension headers of an IPv6 packet: what comes behind them, where, and whether
 /// it is a fragment. Unlike etherparse's own walk it stops at a later fragment, whose bytes
 /// are no headers.
-fn extensions(packet: &[u8], first: IpNumber) -> Result<(IpNumber, usize, Option<FragmentInfo>), Unreadable> {
+pub(super) fn extensions(
+    packet: &[u8],
+    first: IpNumber,
+) -> Result<(IpNumber, usize, Option<FragmentInfo>), Unreadable> {
     let mut next = first;
     let mut at = 40;
     let mut fragment = None;
-    for _ in 0..MAX_EXTENSIONS {
-        let rest = packet.get(at..).ok_or(Unreadable::Malformed)?;
+    for _ in 0..=MAX_EXTENSIONS {
+        let rest = packet.get(at..).unwrap_or_default();
         match next {
             ip_number::IPV6_HOP_BY_HOP if at != 40 => return Err(Unreadable::Malformed),
             ip_number::IPV6_HOP_BY_HOP | ip_number::IPV6_DEST_OPTIONS | ip_number::IPV6_ROUTE => {
-                let header = Ipv6RawExtHeaderSlice::from_slice(rest).map_err(|_| Unreadable::Malformed)?;
+                let header = Ipv6RawExtHeaderSlice::from_slice(rest).map_err(|_| cut(fragment))?;
                 let segments_left = header.slice().get(3).copied().unwrap_or(0);
                 if next == ip_number::IPV6_ROUTE && segments_left != 0 {
                     return Err(Unreadable::Unsupported);
@@ -254,6 +278,14 @@ fn extensions(packet: &[u8], first: IpNumber) -> Result<(IpNumber, usize, Option
     Err(Unreadable::Malformed)
 }
 
+/// Why a header that is cut off is refused.
+const fn cut(fragment: Option<FragmentInfo>) -> Unreadable {
+    match fragment {
+        Some(_) => Unreadable::TinyFragment,
+        None => Unreadable::Malformed,
+    }
+}
+
 #[inline]
 fn transport(
     family: Family,
@@ -261,7 +293,6 @@ fn transport(
     payload: &[u8],
     fragment: Option<FragmentInfo>,
 ) -> Result<Transport, Unreadable> {
-    let cut = if fragment.is_some() { Unreadable::TinyFragment } else { Unreadable::Malformed };
     if let Some(FragmentInfo { offset: offset @ 1.., .. }) = fragment {
         // RFC 3128: a second fragment at byte 8 would overwrite the TCP flags of the first.
         return if protocol == ip_number::TCP && offset < 20 {
@@ -272,21 +303,16 @@ fn transport(
     }
     match (protocol, family) {
         (ip_number::TCP, _) => {
-            let header = TcpHeaderSlice::from_slice(payload).map_err(|_| cut)?;
+            let header = TcpHeaderSlice::from_slice(payload).map_err(|_| cut(fragment))?;
             Ok(Transport::Tcp {
                 source_port: header.source_port(),
                 destination_port: header.destination_port(),
-                flags: TcpFlags {
-                    syn: header.syn(),
-                    ack: header.ack(),
-                    fin: header.fin(),
-                    rst: header.rst(),
-                },
+                flags: TcpFlags(header.slice().get(13).map_or(0, |flags| flags & TcpFlags::WATCHED)),
                 header_length: header.slice().len(),
             })
         }
         (ip_number::UDP, _) => {
-            let header = UdpHeaderSlice::from_slice(payload).map_err(|_| cut)?;
+            let header = UdpHeaderSlice::from_slice(payload).map_err(|_| cut(fragment))?;
             let length = usize::from(header.length());
             if length < 8 || (length > payload.len() && fragment.is_none()) {
                 return Err(Unreadable::Malformed);
@@ -298,7 +324,7 @@ fn transport(
         }
         (ip_number::ICMP, Family::V4) | (ip_number::IPV6_ICMP, Family::V6) => match payload {
             [kind, code, _, _, _, _, _, _, ..] => Ok(Transport::Icmp { kind: *kind, code: *code }),
-            _ => Err(cut),
+            _ => Err(cut(fragment)),
         },
         (ip_number::AUTH, _) => Err(Unreadable::Unsupported),
         (other, _) => Ok(Transport::Other(other.0)),

@@ -83,14 +83,14 @@ impl Stack {
             return self.refuse(now, frame, segment, Reason::NoService);
         };
         let flags = segment.flags;
-        if flags.rst {
+        if flags.rst() {
             return Verdict::Drop(Reason::NoFlow);
         }
-        if flags.syn && !flags.ack && !flags.fin {
+        if flags.syn() && !flags.ack() && !flags.fin() {
             return self.first(now, frame, segment, listener, not_before);
         }
-        if flags.ack
-            && !flags.syn
+        if flags.ack()
+            && !flags.syn()
             && self.cookie_at.is_some_and(|at| now.since(at) < COOKIES_LAST)
             && let (theirs, ours) = (segment.sequence.minus(1), segment.acknowledgement.minus(1))
             && let Some(offer) = self.numbers.open_cookie(now, &segment.tuple, theirs, ours)
@@ -189,7 +189,7 @@ impl Stack {
             return self.refuse(now, frame, segment, Reason::NoService);
         };
         let (flags, in_order) = (segment.flags, half_open.theirs.plus(1));
-        if flags.rst {
+        if flags.rst() {
             // Only the very next number is believed (RFC 5961 §3.2).
             if segment.sequence != in_order {
                 return Verdict::Drop(Reason::OutOfWindow);
@@ -197,8 +197,8 @@ impl Stack {
             self.forget_half_open(key);
             return Verdict::Deliver(Reason::Handshake);
         }
-        if flags.syn {
-            if flags.ack || flags.fin {
+        if flags.syn() {
+            if flags.ack() || flags.fin() {
                 return Verdict::Drop(Reason::OutOfWindow);
             }
             if segment.sequence != half_open.theirs {
@@ -214,7 +214,7 @@ impl Stack {
                 .replace(frame);
             return Verdict::Answer(Reason::Handshake);
         }
-        if !flags.ack {
+        if !flags.ack() {
             return Verdict::Drop(Reason::OutOfWindow);
         }
         if segment.acknowledgement != half_open.ours.plus(1) {
@@ -330,26 +330,26 @@ impl Stack {
         let mut state = flow.state.borrow_mut();
         let state = &mut *state;
         let flags = segment.flags;
-        if flags.syn || flags.rst {
-            let exact = flags.rst && segment.sequence == state.wire.acknowledged;
+        if flags.syn() || flags.rst() {
+            let exact = flags.rst() && segment.sequence == state.wire.acknowledged;
             let window = state.wire.window_end().since(state.wire.acknowledged);
             let inside = segment.sequence.since(state.wire.acknowledged) < window;
-            if flags.rst && !inside && !exact {
+            if flags.rst() && !inside && !exact {
                 return Verdict::Drop(Reason::OutOfWindow);
             }
             // What came before in this turn may not have been acknowledged yet.
-            let ahead = flags.rst && state.seating.engine().is_some_and(|it| it.socket().recv_queue() > 0);
+            let ahead = flags.rst() && state.seating.engine().is_some_and(|it| it.socket().recv_queue() > 0);
             if !exact && !ahead {
                 // RFC 5961 §3.2, §4.2: a reset that only lies in the window, and any SYN, may be
                 // a guess. The true client answers the challenge by a reset that is exact.
                 let challenge = state.acknowledgement(&flow);
                 return self.answer(now, frame, &challenge, Reason::ChallengeAck);
             }
-        } else if !flags.ack {
+        } else if !flags.ack() {
             return Verdict::Drop(Reason::OutOfWindow);
         }
         state.heard_at = now;
-        if matches!(state.seating, Seating::Parked(_)) && !flags.rst {
+        if matches!(state.seating, Seating::Parked(_)) && !flags.rst() {
             match state.while_parked(segment) {
                 Parked::Wakes => {}
                 Parked::Noted => return Verdict::Deliver(reason),
@@ -376,7 +376,7 @@ impl Stack {
             state.active_at = now;
         }
         if socket.state() == tcp::State::Closed && before != tcp::State::Closed {
-            let end = if flags.rst { End::Reset } else { End::Closed };
+            let end = if flags.rst() { End::Reset } else { End::Closed };
             state.end.get_or_insert(end);
         }
         flow.touch();
@@ -428,7 +428,7 @@ impl Stack {
 
     /// Answers by a reset, if that is no answer to a reset and the limit allows it.
     fn refuse(&mut self, now: Instant, frame: &mut Frame, segment: &Segment, reason: Reason) -> Verdict {
-        if segment.flags.rst {
+        if segment.flags.rst() {
             return Verdict::Drop(reason);
         }
         self.answer(now, frame, &Bare::reset_to(segment), reason)

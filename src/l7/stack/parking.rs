@@ -118,7 +118,7 @@ impl State {
     /// What a segment means to the connection while it is parked.
     pub(super) fn while_parked(&mut self, segment: &Segment) -> Parked {
         let expected = self.wire.acknowledged;
-        if segment.flags.fin || segment.acknowledgement != self.wire.next {
+        if segment.flags.fin() || segment.acknowledgement != self.wire.next {
             return Parked::Wakes;
         }
         if segment.payload == 0 && segment.sequence == expected {

@@ -61,7 +61,7 @@ impl Segment {
 
     /// The sequence number behind this segment: SYN and FIN take one each.
     pub(super) fn end(&self) -> Sequence {
-        self.sequence.plus(self.payload + u32::from(self.flags.syn) + u32::from(self.flags.fin))
+        self.sequence.plus(self.payload + u32::from(self.flags.syn()) + u32::from(self.flags.fin()))
     }
 
     /// What the options of a SYN offer.
@@ -197,7 +197,7 @@ impl Bare {
 
     /// The reset that a TCP without such a connection sends (RFC 9293 §3.10.7.1).
     pub(super) fn reset_to(segment: &Segment) -> Self {
-        let (sequence, acknowledged) = if segment.flags.ack {
+        let (sequence, acknowledged) = if segment.flags.ack() {
             (segment.acknowledgement, None)
         } else {
             (Sequence(0), Some(segment.end()))

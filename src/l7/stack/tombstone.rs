@@ -65,26 +65,28 @@ impl Tombstone {
     /// Takes a segment in.
     pub(super) fn take(&mut self, now: Instant, segment: &Segment) -> Late {
         let flags = segment.flags;
-        if flags.rst {
+        if flags.rst() {
             // RFC 1337: a reset must not cut TIME-WAIT short.
             return match self.phase {
                 Phase::FinWait2(_) if segment.sequence == self.expected => Late::Forget,
                 Phase::FinWait2(_) | Phase::TimeWait => Late::Ignore,
             };
         }
-        if flags.syn {
-            return if !flags.ack && self.phase == Phase::TimeWait && segment.sequence.is_after(self.expected)
+        if flags.syn() {
+            return if !flags.ack()
+                && self.phase == Phase::TimeWait
+                && segment.sequence.is_after(self.expected)
             {
                 Late::Anew(self.next.plus(AHEAD))
             } else {
                 Late::Acknowledge
             };
         }
-        if !flags.ack {
+        if !flags.ack() {
             return Late::Ignore;
         }
         let Phase::FinWait2(lingers_until) = self.phase else {
-            return if flags.fin {
+            return if flags.fin() {
                 Late::WaitAgain
             } else if segment.payload > 0 {
                 Late::Acknowledge
@@ -101,7 +103,7 @@ impl Tombstone {
         }
         if segment.end().is_after(self.expected) {
             self.expected = segment.end();
-            if flags.fin {
+            if flags.fin() {
                 self.phase = Phase::TimeWait;
                 return Late::WaitAgain;
             }
@@ -137,10 +139,10 @@ mod tests {
 
     #[test]
     fn late_segments_get_what_the_rfcs_give_them() {
-        let ack = TcpFlags { ack: true, ..TcpFlags::default() };
-        let fin = TcpFlags { fin: true, ..ack };
-        let syn = TcpFlags { syn: true, ..TcpFlags::default() };
-        let rst = TcpFlags { rst: true, ..TcpFlags::default() };
+        let ack = TcpFlags::ACK;
+        let fin = TcpFlags::FIN | ack;
+        let syn = TcpFlags::SYN;
+        let rst = TcpFlags::RST;
         let until = Instant::START + Duration::from_secs(5);
         let (before, after) = (Instant::START, until);
         let waits = Phase::FinWait2(until);

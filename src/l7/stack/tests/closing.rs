@@ -38,7 +38,7 @@ fn a_client_may_close_its_half_and_still_be_answered() {
     now(stream.shutdown()).unwrap();
     let heard = bench.drain();
     assert_eq!(last(&heard).payload, b"answer");
-    assert!(last(&heard).flags.fin);
+    assert!(last(&heard).flags.fin());
     hand.hear(&heard);
     bench.feed(&hand.say(ACK, &[]));
     bench.drain();
@@ -85,7 +85,7 @@ fn both_may_close_at_once() {
     let mut stream = hand.connect(&mut bench);
     now(stream.shutdown()).unwrap();
     let heard = bench.drain();
-    assert!(last(&heard).flags.fin);
+    assert!(last(&heard).flags.fin());
     // The client's FIN does not acknowledge ours yet.
     bench.feed(&hand.say(ACK | FIN, &[]));
     hand.hear(&heard);
@@ -118,7 +118,7 @@ fn fin_wait_2_holds_no_rings_and_is_not_for_ever() {
     assert_eq!((verdict, answer.unwrap().acknowledgement), (Verdict::Answer(Reason::Closing), hand.next));
     bench.pass(Duration::from_secs(10));
     let (_, answer) = bench.give(&hand.say(ACK, b"late"));
-    assert!(answer.unwrap().flags.rst);
+    assert!(answer.unwrap().flags.rst());
     assert_nothing_leaks(&bench.stack);
 
     let stream = hand_over_and_close(&mut bench);
@@ -144,7 +144,7 @@ fn a_stream_that_is_dropped_resets_and_is_gone() {
     let stream = hand.connect(&mut bench);
     drop(stream);
     let heard = bench.drain();
-    assert!(last(&heard).flags.rst && last(&heard).sequence == hand.expected);
+    assert!(last(&heard).flags.rst() && last(&heard).sequence == hand.expected);
     assert_nothing_leaks(&bench.stack);
     assert_eq!(bench.stack.counts().aborted, 1);
 }
@@ -166,7 +166,7 @@ fn a_reset_is_believed_at_the_exact_number_only() {
     assert_eq!(verdict, Verdict::Answer(Reason::ChallengeAck));
     bench.feed(&hand.say(ACK, b"last words"));
     assert_eq!(bench.give(&hand.say(RST, &[])).0, Verdict::Deliver(Reason::KnownFlow));
-    assert!(bench.drain().iter().all(|heard| !heard.flags.rst));
+    assert!(bench.drain().iter().all(|heard| !heard.flags.rst()));
     assert_eq!(read(&mut stream), Some(Ok(b"last words".to_vec())));
     assert_eq!(read(&mut stream), Some(Err(ErrorKind::ConnectionReset)));
     assert_eq!(now(stream.write(b"x")).unwrap_err().kind(), ErrorKind::ConnectionReset);

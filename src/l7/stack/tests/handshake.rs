@@ -88,7 +88,7 @@ fn a_full_stack_refuses_and_says_so() {
     let _first = Hand::at("198.51.100.1:4000").connect(&mut bench);
     let again = bench.give(&Hand::at("198.51.100.1:4001").say(SYN, &[]));
     assert_eq!(again.0, Verdict::Answer(Reason::ClientLimit));
-    assert!(again.1.unwrap().flags.rst);
+    assert!(again.1.unwrap().flags.rst());
     let _second = Hand::at("198.51.100.2:4000").connect(&mut bench);
     let third = bench.give(&Hand::at("198.51.100.3:4000").say(SYN, &[]));
     assert_eq!(third.0, Verdict::Answer(Reason::TableFull));
@@ -104,7 +104,7 @@ fn strangers_are_reset_at_a_limited_rate() {
     let (verdict, answer) = bench.give(&hand.say(ACK, b"lost"));
     assert_eq!(verdict, Verdict::Answer(Reason::NoFlow));
     let answer = answer.unwrap();
-    assert!(answer.flags.rst && !answer.flags.ack && answer.sequence == Sequence(77));
+    assert!(answer.flags.rst() && !answer.flags.ack() && answer.sequence == Sequence(77));
     let answered =
         (0..50).filter(|_| matches!(bench.give(&hand.say(ACK, &[])).0, Verdict::Answer(_))).count();
     assert_eq!((answered, bench.stack.counts().answers_suppressed), (4, 46));

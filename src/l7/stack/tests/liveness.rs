@@ -20,7 +20,7 @@ fn who_does_not_answer_is_reaped() {
     let said = bench.pass(Duration::from_secs(200));
     let probes = said.iter().filter(|heard| heard.sequence == hand.expected.minus(1));
     assert_eq!(probes.count(), 2, "keep-alives were sent");
-    assert!(said.last().unwrap().flags.rst);
+    assert!(said.last().unwrap().flags.rst());
     assert_eq!(error(&mut stream), Some(ErrorKind::TimedOut));
     assert_nothing_leaks(&bench.stack);
 
@@ -29,7 +29,7 @@ fn who_does_not_answer_is_reaped() {
     let mut stream = hand.connect(&mut bench);
     for _ in 0..60 {
         for heard in bench.pass(Duration::from_secs(20)) {
-            if !heard.flags.rst {
+            if !heard.flags.rst() {
                 bench.feed(&hand.say(ACK, &[]));
             }
         }
@@ -77,7 +77,7 @@ fn a_fin_that_was_lost_behind_a_closed_window_is_sent_again() {
     hand.expected = hand.expected.plus(1540);
     bench.feed(&hand.say(ACK, &[]));
     let said = bench.pass(Duration::from_secs(5));
-    assert!(said.iter().any(|heard| heard.flags.fin && heard.sequence == hand.expected));
+    assert!(said.iter().any(|heard| heard.flags.fin() && heard.sequence == hand.expected));
 }
 
 #[test]

@@ -191,8 +191,8 @@ impl Hand {
     /// Takes note of what the stack has sent in order.
     pub(super) fn hear(&mut self, heard: &[Heard]) {
         for one in heard {
-            if one.sequence == self.expected && !one.flags.rst {
-                self.expected = self.expected.plus(one.payload.len() as u32 + u32::from(one.flags.fin));
+            if one.sequence == self.expected && !one.flags.rst() {
+                self.expected = self.expected.plus(one.payload.len() as u32 + u32::from(one.flags.fin()));
             }
         }
     }
@@ -201,7 +201,7 @@ impl Hand {
     pub(super) fn connect(&mut self, bench: &mut Bench) -> FlowStream {
         let (_, answer) = bench.give(&self.say(SYN, &[]));
         let answer = answer.expect("a SYN is answered");
-        assert!(answer.flags.syn && answer.flags.ack);
+        assert!(answer.flags.syn() && answer.flags.ack());
         self.expected = answer.sequence.plus(1);
         let (verdict, _) = bench.give(&self.say(ACK, &[]));
         assert_eq!(verdict, Verdict::Deliver(Reason::NewFlow));

@@ -118,7 +118,7 @@ fn dropping_a_parked_stream_resets() {
     let (mut bench, hand, stream) = parked();
     drop(stream);
     let heard = bench.drain();
-    assert!(heard[0].flags.rst && heard[0].sequence == hand.expected);
+    assert!(heard[0].flags.rst() && heard[0].sequence == hand.expected);
     assert_nothing_leaks(&bench.stack);
 }
 

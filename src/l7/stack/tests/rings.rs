@@ -129,7 +129,7 @@ fn rings_are_used_again_and_old_bytes_are_not_seen() {
         assert!(buffer[..length].iter().all(|&byte| byte == round));
         stream.write_all(&[round; 5000]).now_or_never().unwrap().unwrap();
         drop(stream);
-        assert!(bench.drain().last().unwrap().flags.rst);
+        assert!(bench.drain().last().unwrap().flags.rst());
         assert_eq!(bench.stack.occupancy().rings, 0);
         assert_eq!(bench.stack.occupancy().idle_ring_bytes, (64 + 256) << 10);
     }

@@ -1,0 +1,166 @@
+//! The configuration: read, checked whole, and printed.
+//!
+//! ```text
+//!   file ── TOML ──▶ reader ──┐                                ┌──▶ Config
+//!                             ├──▶ Draft ── check, between ──▶ ┤
+//!   flags ────────────────────┘   as written,                  └──▶ mistakes
+//!                                 with places
+//! ```
+//!
+//! A `Draft` holds what was written, each value with its place, and nothing about it is sure but its
+//! type. Checks make a [`Config`] of it that cannot be wrong. A file and the flags of `run` differ in who
+//! makes the draft, and in what messages call things; all that can be wrong is found in one place.
+//!
+//! Nothing stops at a mistake. A value that is wrong is noted and taken as if it were not
+//! there; whatever depends on it is then not checked, so that one slip gives one message.
+
+mod between;
+mod check;
+mod flags;
+mod flows;
+mod mistake;
+mod print;
+mod reader;
+mod service;
+mod source;
+mod syntax;
+mod timeouts;
+mod tun;
+mod values;
+
+pub use flags::Flags;
+pub use flows::Flows;
+pub use mistake::{Look, Mistake, Severity, counted, render};
+pub use source::{ReadError, Source};
+pub use tun::Tun;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use check::{Check, Names};
+use mistake::Mistakes;
+use reader::{Reader, Table};
+use source::Span;
+
+use crate::balance::{PassiveHealth, ServiceSpec};
+use crate::flow::Timeouts;
+
+/// A configuration in which everything fits.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The device.
+    pub tun: Tun,
+    /// Bounds of the flow table.
+    pub flows: Flows,
+    /// Idle timeouts.
+    pub timeouts: Timeouts,
+    /// When a backend counts as down.
+    pub health: PassiveHealth,
+    /// The virtual services: at least one.
+    pub services: Vec<ServiceSpec>,
+    /// Where chance starts from; `None` for a different start each time.
+    pub seed: Option<u64>,
+}
+
+/// What came of reading: a configuration unless there are mistakes, and what there is to say.
+#[derive(Debug)]
+pub struct Checked {
+    /// The configuration, if there is nothing worse than warnings.
+    pub config: Option<Config>,
+    /// Mistakes and warnings, in the order of their places.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// Reads and checks a TOML text.
+pub fn from_toml(source: &Source) -> Checked {
+    let (tree, errors) = DeTable::parse_recoverable(source.text());
+    let mut reader = Reader::default();
+    let draft = Draft::read(&mut reader, &tree);
+    let mut check = Check::new(Names::Keys, reader.finish());
+    let config = draft.check(&mut check);
+    let mut mistakes = check.finish().into_sorted();
+    if !errors.is_empty() {
+        mistakes = syntax::with_errors(source, &errors, mistakes);
+    }
+    Checked::new(config, mistakes)
+}
+
+/// Reads and checks the flags of `run`.
+pub fn from_flags(flags: &Flags) -> (Source, Checked) {
+    let mut mistakes = Mistakes::default();
+    let (source, draft) = flags.read(&mut mistakes);
+    let mut check = Check::new(Names::Flags, mistakes);
+    let config = draft.check(&mut check);
+    (source, Checked::new(config, check.finish().into_sorted()))
+}
+
+impl Checked {
+    fn new(config: Config, mistakes: Vec<Mistake>) -> Self {
+        let usable = mistakes.iter().all(|mistake| mistake.severity == Severity::Warning);
+        Self { config: usable.then_some(config), mistakes }
+    }
+}
+
+/// A configuration as somebody wrote it.
+#[derive(Debug, Default)]
+struct Draft {
+    /// Where to point when nothing is there.
+    end: Span,
+    tun: tun::Draft,
+    flows: flows::Draft,
+    timeouts: timeouts::Draft,
+    health: flows::HealthDraft,
+    services: Vec<service::Draft>,
+    seed: Option<Spanned<i128>>,
+}
+
+impl Draft {
+    /// Reads a whole file.
+    fn read<'a>(reader: &mut Reader, tree: &'a Spanned<DeTable<'a>>) -> Self {
+        let mut top = Table::top(tree);
+        let table = top.table(reader, "tun", "[tun]");
+        let tun = tun::Draft::read(reader, table);
+        let table = top.table(reader, "flows", "[flows]");
+        let flows = flows::Draft::read(reader, table);
+        let table = top.table(reader, "timeouts", "[timeouts]");
+        let timeouts = timeouts::Draft::read(reader, table);
+        let table = top.table(reader, "health", "[health]");
+        let health = flows::HealthDraft::read(reader, table);
+        let services = top.tables(reader, "service", "[[service]]");
+        let services = services.into_iter().map(|table| service::Draft::read(reader, table)).collect();
+        let seed = top.number(reader, "seed");
+        let end = top.at();
+        top.finish(reader);
+        Self { end, tun, flows, timeouts, health, services, seed }
+    }
+
+    /// Checks everything. Where there are mistakes the result is not to be used.
+    fn check(&self, check: &mut Check) -> Config {
+        let (tun, local) = self.tun.check(check);
+        let flows = self.flows.check(check);
+        let timeouts = self.timeouts.check(check);
+        let health = self.health.check(check);
+        let seed = check.value(self.seed.as_ref(), |seed| {
+            values::in_range(&check::Names::Keys.of("seed"), *seed, 0..=u64::MAX)
+        });
+        if self.services.is_empty() {
+            let mistake = Mistake::missing(self.end.clone(), "there is no service");
+            check.add(mistake.help(EXAMPLE));
+        }
+        let services = self.services.iter().filter_map(|service| service.check(check)).collect();
+        let mtu = self.tun.mtu.as_ref().map(Spanned::span);
+        let (tun, services) = between::check(check, tun, mtu, local, services);
+        Config { tun, flows, timeouts, health, services, seed }
+    }
+}
+
+/// The least that a file must have.
+const EXAMPLE: &str = "a file needs at least this:
+
+[[service]]
+name     = \"web\"
+listen   = [\"tcp/10.47.0.1:80\"]
+backends = [\"10.47.2.2:8080\", \"10.47.2.3:8080\"]";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! From a configuration to the layer-4 cores that carry it out, and to what they count.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::app::config::Config;
+use crate::app::report::Report;
+use crate::balance::{Balancer, ServiceSpec};
+use crate::datapath::{Counters, Totals, WorkerId};
+use crate::flow::{LocalPool, Settings, Shared};
+use crate::l4::{Setup, Translator};
+use crate::packet::Endpoint;
+
+/// One core a worker, and the account of what they do.
+pub struct Cores {
+    /// The cores, by their workers' ids.
+    pub translators: Vec<Translator>,
+    /// What they count.
+    pub account: Account,
+}
+
+/// What the cores count, to be looked at from any thread while they work.
+#[derive(Clone)]
+pub struct Account {
+    services: Arc<[ServiceSpec]>,
+    counters: Vec<Arc<Counters>>,
+    flows: Arc<Shared>,
+}
+
+impl Cores {
+    /// Cores for this many workers.
+    ///
+    /// # Errors
+    /// When the services do not fit each other, which the checks of a configuration prevent, or when
+    /// the system gives no randomness for a seed that was not configured.
+    pub fn build(config: &Config, workers: usize) -> anyhow::Result<Self> {
+        let seed = match config.seed {
+            Some(seed) => seed,
+            None => getrandom::u64().context("cannot get a random seed")?,
+        };
+        let balancer = Balancer::new(config.services.clone(), config.health, seed)?;
+        let settings = Settings {
+            max_flows: config.flows.max,
+            max_flows_per_client: config.flows.max_per_client,
+            timeouts: config.timeouts,
+        };
+        let pool = LocalPool::new(&config.tun.local, config.flows.local_ports.clone())?;
+        let vips = balancer.vips().iter().map(|vip| (vip.listen.protocol, vip.listen.endpoint)).collect();
+        let backends: Vec<Endpoint> = balancer.backends().iter().map(|backend| backend.endpoint).collect();
+        let flows = Arc::new(Shared::new(settings, vips, &backends, pool, seed));
+        let ids = (0..=u8::MAX).map(WorkerId).take(workers.min(WorkerId::MAX));
+        let setup = Setup {
+            balancer: Arc::new(balancer),
+            flows: Arc::clone(&flows),
+            fragment_lifetime: config.timeouts.fragment,
+            workers: ids.clone().fold(0, |workers, _| workers + 1),
+            seed,
+        };
+        let counters: Vec<_> = ids.clone().map(|_| Arc::new(Counters::new(backends.len()))).collect();
+        let translators = ids
+            .zip(&counters)
+            .map(|(worker, counters)| Translator::new(&setup, worker, Arc::clone(counters)))
+            .collect();
+        Ok(Self {
+            translators,
+            account: Account { services: config.services.as_slice().into(), counters, flows },
+        })
+    }
+}
+
+impl Account {
+    /// Each worker's counters, by their ids.
+    pub fn counters(&self) -> Vec<Arc<Counters>> {
+        self.counters.clone()
+    }
+
+    /// What has happened so far.
+    pub fn report(&self) -> Report {
+        let totals = Totals::of(self.counters.iter().map(Arc::as_ref));
+        Report::new(&self.services, &totals, self.flows.live().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::config::{self, Source};
+
+    #[test]
+    fn the_full_example_makes_cores_that_have_nothing_to_report() {
+        let source = Source::new("full.toml", include_str!("../../tests/good/full.toml"));
+        let config = config::from_toml(&source).config.unwrap();
+        let cores = Cores::build(&config, 3).unwrap();
+        assert_eq!((cores.translators.len(), cores.account.counters().len()), (3, 3));
+        let report = cores.account.report();
+        assert!(report.agree && report.packets.received == 0);
+        let backends: usize = report.services.iter().map(|service| service.backends.len()).sum();
+        assert_eq!(backends, 6);
+    }
+}

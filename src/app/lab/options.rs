@@ -1,0 +1,91 @@
+//! How the story goes: its flags, and the balancer that they ask for.
+
+use crate::app::config::Flags;
+use crate::lab::topology::{self, Topology};
+use crate::packet::Family;
+
+/// How the story goes.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// How many backends, 1 to 16.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub backends: u8,
+    /// full: both ends of a packet are rewritten; dnat: the backend sees the client's own address.
+    #[arg(long, default_value = "full", value_parser = ["full", "dnat"])]
+    pub nat: String,
+    /// How a backend is picked for a new flow.
+    #[arg(long, default_value = "rr", value_parser = ["rr", "wrr", "lc", "wlc", "sh", "mh", "p2c"])]
+    pub scheduler: String,
+    /// How packets come from the TUN device.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "offload", "plain"])]
+    pub io: String,
+    /// How many TUN queues, with a worker each.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub queues: u8,
+    /// Run this shell command as each backend, in place of the built-in servers: HTTP on `FOURSEVEN_PORT`.
+    #[arg(long, value_name = "COMMAND")]
+    pub backend_cmd: Option<String>,
+    /// Leave the backends alone, and keep the network until Ctrl-C.
+    #[arg(long)]
+    pub hold: bool,
+    /// No story: a prompt inside the client, the balancer or a backend.
+    #[arg(long, value_name = "HOST", conflicts_with_all = ["hold", "json", "memory"])]
+    pub shell: Option<String>,
+    /// Print one JSON object at the end and nothing else.
+    #[arg(long)]
+    pub json: bool,
+    /// Play in memory, with userspace TCP at both ends, even where namespaces are allowed.
+    #[arg(long, conflicts_with_all = ["hold", "backend_cmd"])]
+    pub memory: bool,
+}
+
+impl Options {
+    /// Whether only namespaces can give what is asked for.
+    pub const fn needs_namespaces(&self) -> bool {
+        self.hold || self.shell.is_some() || self.backend_cmd.is_some()
+    }
+
+    /// The balancer, as the flags of `run` describe it.
+    pub fn flags(&self, topology: Topology) -> Flags {
+        Flags {
+            mode: Some("l4".into()),
+            vip: topology.vips().iter().map(|(protocol, at)| format!("{protocol}/{at}")).collect(),
+            backend: topology.backend_endpoints().iter().map(ToString::to_string).collect(),
+            nat: Some(self.nat.clone()),
+            scheduler: Some(self.scheduler.clone()),
+            local: [Family::V4, Family::V6].map(|family| topology.local(family).to_string()).into(),
+            io: Some(self.io.clone()),
+            queues: Some(self.queues.to_string()),
+            tun: Some(topology::TUN.into()),
+        }
+    }
+}
+
+/// What a user would type in the balancer's namespace, from `run` on.
+pub fn arguments(flags: &Flags) -> Vec<String> {
+    let Flags { mode, vip, backend, nat, scheduler, local, io, queues, tun } = flags;
+    let lists: [(&str, &[String]); 9] = [
+        ("--mode", mode.as_slice()),
+        ("--vip", vip),
+        ("--backend", backend),
+        ("--nat", nat.as_slice()),
+        ("--scheduler", scheduler.as_slice()),
+        ("--local", local),
+        ("--io", io.as_slice()),
+        ("--queues", queues.as_slice()),
+        ("--tun", tun.as_slice()),
+    ];
+    let flags = lists.iter().flat_map(|(flag, values)| values.iter().map(move |value| (*flag, value)));
+    let words = flags.flat_map(|(flag, value)| [flag.to_owned(), value.clone()]);
+    ["run", "--json"].map(Into::into).into_iter().chain(words).collect()
+}
+
+/// The same in one line, with the first VIP and backend only.
+pub fn in_short(flags: &Flags) -> String {
+    let first = |all: &[String]| match all {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first, ..] => format!("{first} …"),
+    };
+    format!("fourseven run --mode l4 --vip {} --backend {}", first(&flags.vip), first(&flags.backend))
+}

@@ -1,0 +1,225 @@
+//! `fourseven run`: the balancer.
+//!
+//! ```text
+//!   open the queues ─▶ build the cores ─▶ watch signals ─▶ configure the host ─▶ "ready:" ─▶ run the workers
+//!                                                                                               │ a signal, or
+//!   exit status ◀─ the report ◀─ take back what was configured ◀────────────────────────────────┘ a failure
+//! ```
+//!
+//! Signals are watched before anything is changed on the host, so that no Ctrl-C can leave it changed. The
+//! report is printed in any case, also where a worker failed: it may tell why.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+
+use crate::app::config::{self, Config, Flags, counted};
+use crate::app::cores::{Account, Cores};
+use crate::app::{WRONG, check, output};
+use crate::balance::ServiceSpec;
+use crate::datapath::Nat;
+use crate::io::host::{Host, HostPlan};
+use crate::io::{self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_workers};
+
+const AFTER: &str = "\
+It needs CAP_NET_ADMIN in the namespace it is started in, and /dev/net/tun. Ctrl-C ends it: it takes
+back what it changed on the host, and prints its report. SIGUSR1 prints the report and goes on.
+
+Examples:
+  sudo fourseven run -c fourseven.toml
+  sudo fourseven run --mode l4 --vip tcp/10.47.0.1:80 \\
+      --backend 10.47.2.2:8080 --backend 10.47.2.3:8080
+  fourseven run --print-config --vip tcp/10.47.0.1:80 --backend 10.47.2.2:8080 > fourseven.toml";
+
+/// What `fourseven run` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER)]
+pub struct Args {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = [
+        "mode", "vip", "backend", "nat", "scheduler", "local", "io", "queues", "tun",
+    ])]
+    config: Option<PathBuf>,
+    /// Print the final report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Leave the host's addresses, routes and settings to the user.
+    #[arg(long)]
+    no_configure: bool,
+    /// Print the configuration that this would run with, as TOML, and end.
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl Args {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// When the device cannot be had, the host not be configured, or the balancer has to end.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let loaded = match &self.config {
+            Some(file) => check::load(file),
+            None if self.flags.is_empty() => {
+                output::say(NOTHING_TO_BALANCE);
+                None
+            }
+            None => {
+                let (source, checked) = config::from_flags(&self.flags);
+                check::usable(source, checked)
+            }
+        };
+        let Some((_, mut config)) = loaded else { return Ok(ExitCode::from(WRONG)) };
+        config.tun.configure &= !self.no_configure;
+        if self.print_config {
+            output::print(&config)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        balance(&config, if self.json { Form::Json } else { Form::Tables })
+    }
+}
+
+const NOTHING_TO_BALANCE: &str = "\
+fourseven run: nothing says what to balance; give a file, or flags:
+
+  fourseven run -c fourseven.toml
+  fourseven run --mode l4 --vip tcp/10.47.0.1:80 --backend 10.47.2.2:8080 --backend 10.47.2.3:8080
+
+To see it work without any preparation: fourseven lab";
+
+/// How the report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Tables,
+    Json,
+}
+
+impl Form {
+    fn of(self, account: &Account) -> anyhow::Result<String> {
+        let report = account.report();
+        Ok(match self {
+            Self::Tables => report.to_string(),
+            Self::Json => report.to_json()? + "\n",
+        })
+    }
+}
+
+/// Balances until a signal ends it.
+fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
+    let tun = &config.tun;
+    let request = TunRequest { name: tun.name.clone(), io: tun.io, queues: tun.queues };
+    let Opened { name, queues, kind, why, warnings } = io::open(&request).map_err(advised)?;
+    output::say(format_args!("device {name}: {kind}, {}: {why}", counted((queues.len(), "queue"))));
+    for warning in warnings {
+        output::say(format_args!("warning: {warning}"));
+    }
+    let Cores { translators, account } = Cores::build(config, queues.len())?;
+    let stop = Stop::new();
+    let signals = {
+        let account = account.clone();
+        SignalWatch::start(stop.clone(), move || match form.of(&account) {
+            Ok(report) => output::say(report.trim_end()),
+            Err(error) => output::complain(&error),
+        })?
+    };
+    let host = if tun.configure { Some(configure(config, &name).map_err(advised)?) } else { None };
+    for change in host.iter().flat_map(Host::changes) {
+        output::say(format_args!("host: {change}"));
+    }
+    for warning in host.iter().flat_map(Host::warnings) {
+        output::say(format_args!("warning: {warning}"));
+    }
+    for service in &config.services {
+        output::say(service_line(service));
+    }
+    output::say(format_args!("ready: {name} is balancing; Ctrl-C ends it"));
+    let ended = run_workers(
+        translators,
+        queues,
+        account.counters(),
+        Clock::start(),
+        &stop,
+        &WorkerOptions::default(),
+    );
+    for problem in host.into_iter().flat_map(Host::undo) {
+        output::say(format_args!("warning: {problem}"));
+    }
+    drop(signals);
+    let printed = form.of(&account).and_then(output::print);
+    ended.map_err(advised)?;
+    printed.map(|()| ExitCode::SUCCESS)
+}
+
+/// Makes the host send the packets to the device.
+fn configure(config: &Config, device: &str) -> Result<Host, IoError> {
+    let mut vips: Vec<IpAddr> = config
+        .services
+        .iter()
+        .flat_map(|service| &service.listen)
+        .map(|listen| listen.endpoint.address.into())
+        .collect();
+    let mut dnat_backends: Vec<IpAddr> = config
+        .services
+        .iter()
+        .filter(|service| service.nat == Nat::Dnat)
+        .flat_map(|service| &service.backends)
+        .map(|backend| backend.endpoint.address.into())
+        .collect();
+    for addresses in [&mut vips, &mut dnat_backends] {
+        addresses.sort_unstable();
+        addresses.dedup();
+    }
+    Host::configure(&HostPlan {
+        mtu: Some(config.tun.mtu.into()),
+        device: device.to_owned(),
+        vips,
+        locals: config.tun.local.clone(),
+        dnat_backends,
+    })
+}
+
+/// One service on one line.
+fn service_line(service: &ServiceSpec) -> String {
+    let listens: Vec<_> = service.listen.iter().map(ToString::to_string).collect();
+    let nat = match service.nat {
+        Nat::Full => "full NAT",
+        Nat::Dnat => "DNAT",
+    };
+    let backends = counted((service.backends.len(), "backend"));
+    format!("service {}: {} to {backends}, {nat}, {}", service.name, listens.join(" "), service.scheduler)
+}
+
+/// The error, with what can be done about it where that is not a matter of the configuration.
+fn advised(error: IoError) -> anyhow::Error {
+    let denied = |source: &std::io::Error| source.kind() == std::io::ErrorKind::PermissionDenied;
+    let advice = match &error {
+        IoError::NoTunNode => NO_NODE,
+        IoError::NodeNotPermitted { .. } => NODE_DENIED,
+        IoError::DeviceNotPermitted { .. } => DEVICE_DENIED,
+        IoError::Netlink { source, .. } | IoError::Sysctl { source, .. } if denied(source) => HOST_DENIED,
+        IoError::NameTaken { .. } => "To take another name: `--tun NAME`, or `name` under `[tun]`",
+        _ => return error.into(),
+    };
+    anyhow!("{error}\n\n{advice}")
+}
+
+const NO_NODE: &str = "\
+To see it work, with nothing to prepare:  fourseven lab";
+
+const NODE_DENIED: &str = "\
+To balance here, run it as root:          sudo fourseven run ...
+To let everybody make such devices:       sudo chmod 0666 /dev/net/tun (each still needs rights in its network)
+To see it work, with nothing to prepare:  fourseven lab";
+
+const DEVICE_DENIED: &str = "\
+To balance here, run it as root:          sudo fourseven run ...
+In a network of its own, without root:    unshare --user --map-root-user --net fourseven run ...
+To see it work, with nothing to prepare:  fourseven lab";
+
+const HOST_DENIED: &str = "\
+To balance here, run it as root:          sudo fourseven run ...
+To set up the host by yourself:           fourseven run --no-configure ...
+To see it work, with nothing to prepare:  fourseven lab";

@@ -1,0 +1,280 @@
+//! A worker's turn: frames in, verdicts obeyed, ends counted. It needs no thread and no clock.
+//!
+//! ```text
+//!    mailbox ─┐          ┌─ Forward, Answer ─▶ queue ─▶ forwarded, answered; or write_failed
+//!    queue ───┼─▶ core ──┼─ Drop ──────────────────────▶ dropped
+//!    timers ──┘          ├─ HandOver ─▶ another worker's mailbox; or handover_full
+//!                        └─ Held ─▶ comes out of the core later, through its outbox
+//! ```
+//!
+//! [`run_workers`](super::worker::run_workers) gives each worker a thread; tests and the lab in memory
+//! let several take turns in one. Each frame from the queue is counted once as received, by the worker that
+//! read it, and once with its end, by the worker where it came to it. Over a team whose mailboxes are
+//! empty, `received = forwarded + answered + dropped + held`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::IoError;
+use super::mailbox::{Letter, Mailbox, Post};
+use super::queue::{Queue, is_gone};
+use crate::datapath::{
+    Arrival, Counters, Datapath, Instant, Outbox, Outcome, Reason, Verdict, WorkerId, WorkerSet,
+};
+use crate::packet::Frame;
+
+/// At most this many frames are read in one turn, so that mail and timers are not kept waiting.
+const BURST: usize = 64;
+
+/// One core with its queue.
+pub struct Worker<D> {
+    core: D,
+    /// The frame that is read into, again and again.
+    frame: Frame,
+    /// Letters on their way from the mailbox to the core; empty between turns.
+    letters: VecDeque<Letter>,
+    out: Outbox,
+    ends: Ends,
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a turn says whether there is more to do"]
+pub struct Turn {
+    /// How many frames were taken from the queue and the mailbox.
+    pub frames: usize,
+    /// Whether another turn would find something to do at once.
+    pub more: More,
+}
+
+/// Whether there is more to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    /// The queue may hold more frames.
+    Perhaps,
+    /// Nothing until a frame comes or [`Worker::deadline`] is reached.
+    Nothing,
+}
+
+impl<D: Datapath> Worker<D> {
+    /// A team of workers that hand frames over to each other: one a core, in the order of their ids.
+    ///
+    /// # Errors
+    /// Where there are not as many queues and counters as cores, or more than there can be.
+    pub fn team(
+        cores: Vec<D>,
+        queues: Vec<Box<dyn Queue>>,
+        counters: Vec<Arc<Counters>>,
+    ) -> Result<Vec<Self>, IoError> {
+        if cores.len() != queues.len() || cores.len() != counters.len() || cores.len() > WorkerId::MAX {
+            let why = format!(
+                "they need as many cores and counters, and there are {} and {}",
+                cores.len(),
+                counters.len()
+            );
+            return Err(IoError::Queues { queues: queues.len(), why });
+        }
+        let post = Post::new(cores.len());
+        let worker = |(((id, core), queue), counters)| Self {
+            core,
+            frame: Frame::new(),
+            letters: VecDeque::new(),
+            out: Outbox::default(),
+            ends: Ends {
+                id: WorkerId(id),
+                queue,
+                counters,
+                post: Arc::clone(&post),
+                failed: None,
+                warned: Warned::No,
+            },
+        };
+        Ok((0..).zip(cores).zip(queues).zip(counters).map(worker).collect())
+    }
+
+    /// Does what there is to do now: the mail, a burst of frames, and what has fallen due.
+    ///
+    /// # Errors
+    /// Where the queue's device is gone or the queue failed. All that was taken in is counted even then.
+    pub fn turn(&mut self, now: Instant) -> Result<Turn, IoError> {
+        let mut frames = self.read_mail(now);
+        let mut more = More::Perhaps;
+        for _ in 0..BURST {
+            match self.ends.queue.receive(&mut self.frame) {
+                Ok(true) => self.take_in(now),
+                Ok(false) => {
+                    more = More::Nothing;
+                    break;
+                }
+                Err(error) => {
+                    self.ends.fail(error);
+                    break;
+                }
+            }
+            frames += 1;
+        }
+        if self.deadline().is_some_and(|due| due <= now) {
+            self.core.handle_timeout(now, &mut self.out);
+            self.ends.empty(&mut self.out, WorkerSet::default());
+        }
+        match self.ends.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(Turn { frames, more }),
+        }
+    }
+
+    /// When the next turn is due, if no frame comes before.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.core.poll_timeout()
+    }
+
+    /// The core.
+    pub fn core(&self) -> &D {
+        &self.core
+    }
+
+    /// The core, to be asked or told something.
+    pub fn core_mut(&mut self) -> &mut D {
+        &mut self.core
+    }
+
+    /// Gives the core back; the queue is closed.
+    pub fn into_core(self) -> D {
+        self.core
+    }
+
+    /// The letters that are left when all workers have stopped reading their queues; says how many there were.
+    pub(super) fn read_mail(&mut self, now: Instant) -> usize {
+        match self.ends.post.mailbox(self.ends.id) {
+            Some(mailbox) if !mailbox.is_empty() => mailbox.take(&mut self.letters),
+            _ => return 0,
+        }
+        let count = self.letters.len();
+        while let Some(Letter { mut frame, visited }) = self.letters.pop_front() {
+            let verdict =
+                self.core.handle_frame(now, &mut frame, Arrival::HandedOver(visited), &mut self.out);
+            self.ends.settle(&mut frame, verdict, visited);
+            self.ends.empty(&mut self.out, visited);
+        }
+        count
+    }
+
+    fn take_in(&mut self, now: Instant) {
+        let Ends { counters, .. } = &self.ends;
+        counters.received.add(1);
+        counters.received_bytes.add(self.frame.packet().len() as u64);
+        if self.frame.packet().is_empty() {
+            return counters.count(Outcome::Dropped, Reason::Malformed);
+        }
+        let verdict = self.core.handle_frame(now, &mut self.frame, Arrival::Queue, &mut self.out);
+        self.ends.settle(&mut self.frame, verdict, WorkerSet::default());
+        if !self.out.is_empty() {
+            self.ends.empty(&mut self.out, WorkerSet::default());
+        }
+    }
+
+    pub(super) fn id(&self) -> WorkerId {
+        self.ends.id
+    }
+
+    pub(super) fn queue_mut(&mut self) -> &mut dyn Queue {
+        &mut *self.ends.queue
+    }
+
+    pub(super) fn mailbox(&self) -> Option<&Mailbox> {
+        self.ends.post.mailbox(self.ends.id)
+    }
+}
+
+/// Has all workers of a team read their mail until no letter is left, once none of them reads its
+/// queue any more. A letter visits each worker once at most, which bounds the rounds.
+pub fn settle_mail<D: Datapath>(team: &mut [Worker<D>], now: Instant) {
+    for _ in 0..=WorkerId::MAX {
+        let read: usize = team.iter_mut().map(|worker| worker.read_mail(now)).sum();
+        if read == 0 {
+            break;
+        }
+    }
+}
+
+/// Where frames come to their ends.
+struct Ends {
+    id: WorkerId,
+    queue: Box<dyn Queue>,
+    counters: Arc<Counters>,
+    post: Arc<Post>,
+    /// What ended the queue, until the turn is over.
+    failed: Option<IoError>,
+    warned: Warned,
+}
+
+/// Whether a write that failed has been told about. The first is news, the rest is a count.
+#[derive(PartialEq, Eq)]
+enum Warned {
+    No,
+    Yes,
+}
+
+impl Ends {
+    /// Obeys a verdict about a frame that came by way of the `visited` workers.
+    fn settle(&mut self, frame: &mut Frame, verdict: Verdict, visited: WorkerSet) {
+        match verdict {
+            Verdict::Forward(reason) => self.write(frame, Outcome::Forwarded, reason),
+            Verdict::Answer(reason) => self.write(frame, Outcome::Answered, reason),
+            Verdict::Drop(reason) => self.counters.count(Outcome::Dropped, reason),
+            Verdict::Deliver(reason) => self.counters.count(Outcome::Delivered, reason),
+            Verdict::Held => {}
+            Verdict::HandOver(to) => self.hand_over(frame, to, visited.with(self.id)),
+        }
+    }
+
+    /// Obeys the verdicts about the frames that the core let go.
+    fn empty(&mut self, out: &mut Outbox, visited: WorkerSet) {
+        for (mut frame, verdict) in out.drain() {
+            self.settle(&mut frame, verdict, visited);
+        }
+    }
+
+    fn write(&mut self, frame: &mut Frame, outcome: Outcome, reason: Reason) {
+        match self.queue.send(frame) {
+            Ok(()) => self.counters.count(outcome, reason),
+            Err(error) => {
+                self.counters.count(Outcome::Dropped, Reason::WriteFailed);
+                if is_gone(&error) {
+                    self.fail(error);
+                } else if self.warned == Warned::No {
+                    self.warned = Warned::Yes;
+                    tracing::warn!(
+                        "{} did not take a packet of {} bytes back: {error} (counted as {} from now on)",
+                        self.queue.device(),
+                        frame.packet().len(),
+                        Reason::WriteFailed,
+                    );
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, frame: &Frame, to: WorkerId, visited: WorkerSet) {
+        let letter = Letter { frame: Frame::copy_of(frame.packet(), frame.offload), visited };
+        let posted = self.post.mailbox(to).is_some_and(|mailbox| mailbox.post(letter).is_ok());
+        if posted {
+            self.counters.handed_over.add(1);
+        } else {
+            self.counters.count(Outcome::Dropped, Reason::HandoverFull);
+        }
+    }
+
+    fn fail(&mut self, source: std::io::Error) {
+        let name = self.queue.device().to_owned();
+        let error = if is_gone(&source) {
+            IoError::DeviceGone { name }
+        } else {
+            IoError::QueueFailed { name, source }
+        };
+        self.failed.get_or_insert(error);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! What a turn does with each verdict, and that every frame is counted with one end.
+
+use super::*;
+use crate::datapath::Totals;
+use crate::io::memory::{MemoryQueue, pair};
+use crate::packet::Offload;
+
+/// A core that does with a packet what its first byte says.
+#[derive(Default)]
+struct Script {
+    id: u8,
+    seen: Vec<(u8, Arrival)>,
+    held: Vec<Frame>,
+    due: Option<Instant>,
+}
+
+/// Forward, with the second byte raised.
+const FORWARD: u8 = 1;
+const ANSWER: u8 = 2;
+const DROP: u8 = 3;
+/// Keep a copy until the next timeout.
+const HOLD: u8 = 4;
+/// Give it to the worker that the second byte names, who forwards it.
+const HAND_OVER: u8 = 5;
+
+impl Datapath for Script {
+    fn handle_frame(&mut self, _: Instant, frame: &mut Frame, arrival: Arrival, _: &mut Outbox) -> Verdict {
+        let [what, argument, ..] = *frame.packet_mut() else { panic!("empty frames stay with the driver") };
+        self.seen.push((what, arrival));
+        match what {
+            FORWARD => {
+                frame.packet_mut()[1] += 1;
+                Verdict::Forward(Reason::KnownFlow)
+            }
+            ANSWER => Verdict::Answer(Reason::EchoRequest),
+            DROP => Verdict::Drop(Reason::Martian),
+            HOLD => {
+                self.held.push(frame.clone());
+                self.due = Some(Instant::from_nanos(1000));
+                Verdict::Held
+            }
+            HAND_OVER if argument != self.id => Verdict::HandOver(WorkerId(argument)),
+            HAND_OVER => Verdict::Forward(Reason::KnownFlow),
+            _ => unreachable!("{what}"),
+        }
+    }
+
+    fn handle_timeout(&mut self, _: Instant, out: &mut Outbox) {
+        self.due = None;
+        for frame in self.held.drain(..) {
+            out.push(frame, Verdict::Forward(Reason::Fragment));
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+}
+
+/// A team of scripts, the far ends of its queues, and its counters.
+fn team(size: u8) -> (Vec<Worker<Script>>, Vec<MemoryQueue>, Vec<Arc<Counters>>) {
+    let counters: Vec<_> = (0..size).map(|_| Arc::new(Counters::new(0))).collect();
+    let (near, far): (Vec<Box<dyn Queue>>, Vec<_>) = (0..size)
+        .map(|_| {
+            let (near, far) = pair(4096);
+            (Box::new(near) as Box<dyn Queue>, far)
+        })
+        .unzip();
+    let cores = (0..size).map(|id| Script { id, ..Script::default() }).collect();
+    (Worker::team(cores, near, counters.clone()).unwrap(), far, counters)
+}
+
+fn put(queue: &mut MemoryQueue, packet: &[u8]) {
+    queue.send(&mut Frame::copy_of(packet, Offload::default())).unwrap();
+}
+
+fn take_all(queue: &mut MemoryQueue) -> Vec<Vec<u8>> {
+    let mut frame = Frame::new();
+    std::iter::from_fn(|| queue.receive(&mut frame).unwrap().then(|| frame.packet().to_vec())).collect()
+}
+
+fn totals(counters: &[Arc<Counters>]) -> Totals {
+    Totals::of(counters.iter().map(|counters| &**counters))
+}
+
+#[test]
+fn each_verdict_is_obeyed_and_counted() {
+    let (mut workers, mut far, counters) = team(1);
+    for packet in [[FORWARD, 6], [ANSWER, 0], [DROP, 0]] {
+        put(&mut far[0], &packet);
+    }
+    put(&mut far[0], &[]);
+    assert_eq!(workers[0].turn(Instant::START).unwrap(), Turn { frames: 4, more: More::Nothing });
+    assert_eq!(take_all(&mut far[0]), [[FORWARD, 7], [ANSWER, 0]]);
+    let totals = totals(&counters);
+    assert_eq!((totals.received, totals.received_bytes), (4, 6));
+    let ends = [
+        (Outcome::Forwarded, Reason::KnownFlow, 1),
+        (Outcome::Answered, Reason::EchoRequest, 1),
+        (Outcome::Dropped, Reason::Malformed, 1),
+        (Outcome::Dropped, Reason::Martian, 1),
+    ];
+    assert_eq!(totals.ends, ends);
+    assert!(totals.agree());
+}
+
+#[test]
+fn a_turn_reads_one_burst_and_says_that_there_may_be_more() {
+    let (mut workers, mut far, _) = team(1);
+    for _ in 0..=BURST {
+        put(&mut far[0], &[DROP, 0]);
+    }
+    assert_eq!(workers[0].turn(Instant::START).unwrap(), Turn { frames: BURST, more: More::Perhaps });
+    assert_eq!(workers[0].turn(Instant::START).unwrap(), Turn { frames: 1, more: More::Nothing });
+}
+
+#[test]
+fn what_the_core_lets_go_is_written_when_it_falls_due_and_not_before() {
+    let (mut workers, mut far, counters) = team(1);
+    put(&mut far[0], &[HOLD, 1]);
+    let _ = workers[0].turn(Instant::START).unwrap();
+    assert_eq!(workers[0].deadline(), Some(Instant::from_nanos(1000)));
+    let _ = workers[0].turn(Instant::from_nanos(999)).unwrap();
+    assert!(take_all(&mut far[0]).is_empty());
+    let _ = workers[0].turn(Instant::from_nanos(1000)).unwrap();
+    assert_eq!(take_all(&mut far[0]), [[HOLD, 1]]);
+    assert_eq!(totals(&counters).count(Outcome::Forwarded, Reason::Fragment), 1);
+}
+
+#[test]
+fn a_frame_is_handed_over_once_and_counted_where_it_ends() {
+    let (mut workers, mut far, counters) = team(3);
+    put(&mut far[0], &[HAND_OVER, 2]);
+    for worker in &mut workers {
+        let _ = worker.turn(Instant::START).unwrap();
+    }
+    assert_eq!(take_all(&mut far[2]), [[HAND_OVER, 2]]);
+    let visited = WorkerSet::default().with(WorkerId(0));
+    assert_eq!(workers[2].core().seen, [(HAND_OVER, Arrival::HandedOver(visited))]);
+    let totals = totals(&counters);
+    assert_eq!((totals.received, totals.handed_over), (1, 1));
+    assert_eq!(counters[0].received.value(), 1);
+    assert!(totals.agree());
+}
+
+#[test]
+fn a_full_mailbox_drops_and_what_was_left_in_it_is_settled_at_the_end() {
+    let (mut workers, mut far, counters) = team(2);
+    for _ in 0..1030 {
+        put(&mut far[0], &[HAND_OVER, 1]);
+    }
+    while workers[0].turn(Instant::START).unwrap().more == More::Perhaps {}
+    assert!(!totals(&counters).agree(), "the mail is not read yet");
+    settle_mail(&mut workers, Instant::START);
+    let totals = totals(&counters);
+    assert_eq!(totals.count(Outcome::Dropped, Reason::HandoverFull), 6);
+    assert_eq!(totals.count(Outcome::Forwarded, Reason::KnownFlow), 1024);
+    assert_eq!(totals.handed_over, 1024);
+    assert!(totals.agree());
+}
+
+#[test]
+fn a_worker_that_does_not_exist_is_a_full_mailbox() {
+    let (mut workers, mut far, counters) = team(1);
+    put(&mut far[0], &[HAND_OVER, 9]);
+    let _ = workers[0].turn(Instant::START).unwrap();
+    assert_eq!(totals(&counters).count(Outcome::Dropped, Reason::HandoverFull), 1);
+}
+
+#[test]
+fn a_write_that_fails_is_the_packets_end_and_not_the_workers() {
+    let counters = [Arc::new(Counters::new(0))];
+    let (near, mut far) = pair(1);
+    let mut workers = Worker::team(vec![Script::default()], vec![Box::new(near)], counters.to_vec()).unwrap();
+    for _ in 0..3 {
+        put(&mut far, &[FORWARD, 0]);
+        let _ = workers[0].turn(Instant::START).unwrap();
+    }
+    let totals = totals(&counters);
+    assert_eq!(totals.count(Outcome::Forwarded, Reason::KnownFlow), 1);
+    assert_eq!(totals.count(Outcome::Dropped, Reason::WriteFailed), 2);
+    assert!(totals.agree());
+}
+
+#[test]
+fn a_device_that_is_gone_ends_the_worker_with_its_name_and_true_counts() {
+    let (mut workers, mut far, counters) = team(1);
+    put(&mut far[0], &[FORWARD, 0]);
+    put(&mut far[0], &[DROP, 0]);
+    drop(far);
+    let error = workers[0].turn(Instant::START).unwrap_err();
+    assert!(matches!(&error, IoError::DeviceGone { name } if name == "memory"), "{error}");
+    let totals = totals(&counters);
+    assert_eq!(totals.count(Outcome::Dropped, Reason::WriteFailed), 1);
+    assert!(totals.agree());
+}
+
+#[test]
+fn a_team_needs_a_queue_and_counters_for_each_core() {
+    let queues: Vec<Box<dyn Queue>> = vec![Box::new(pair(1).0)];
+    let error = Worker::<Script>::team(vec![], queues, vec![]).map(drop).unwrap_err();
+    assert_eq!(error.to_string(), "1 queues: they need as many cores and counters, and there are 0 and 0");
+}

@@ -1,0 +1,195 @@
+//! Flows: there and back, known and new, on any worker.
+
+use super::*;
+use crate::packet::{ChecksumState, SegmentKind, Segments};
+
+const FAMILIES: [(&str, &str); 2] = [(CLIENT, VIP), (CLIENT6, VIP6)];
+
+fn is_forward(verdict: Verdict, reason: Reason) {
+    assert_eq!(verdict, Verdict::Forward(reason));
+}
+
+#[test]
+fn a_flow_goes_there_and_back_in_every_mode() {
+    for nat in [Nat::Full, Nat::Dnat] {
+        for (client, vip) in FAMILIES {
+            for make in [tcp_syn as fn(&str, &str) -> Vec<u8>, |a, b| udp(a, b, b"question")] {
+                let mut rig = Plan { nat, ..Plan::default() }.build();
+                let (verdict, out) = rig.send(0, &make(client, vip));
+                is_forward(verdict, Reason::NewFlow);
+                let there = seen(&out);
+                assert!(
+                    BACKENDS.iter().chain(&BACKENDS6).any(|b| socket(b) == there.destination),
+                    "{there:?}"
+                );
+                assert_eq!(there.hops, 63);
+                match nat {
+                    Nat::Dnat => assert_eq!(there.source, socket(client)),
+                    Nat::Full => assert_ne!(there.source.ip(), socket(client).ip()),
+                }
+                let (from, to) = (there.destination.to_string(), there.source.to_string());
+                let reply =
+                    if make(client, vip)[9] == 17 || vip.starts_with('[') && make(client, vip)[6] == 17 {
+                        udp(&from, &to, b"answer")
+                    } else {
+                        tcp(&from, &to, "SA", b"")
+                    };
+                let (verdict, out) = rig.send(0, &reply);
+                is_forward(verdict, Reason::KnownFlow);
+                let back = seen(&out);
+                assert_eq!((back.source, back.destination), (socket(vip), socket(client)));
+                assert!(rig.totals().agree());
+            }
+        }
+    }
+}
+
+fn tcp_syn(from: &str, to: &str) -> Vec<u8> {
+    tcp(from, to, "S", b"")
+}
+
+#[test]
+fn a_flow_keeps_its_backend_and_new_ones_take_turns() {
+    let mut rig = Plan::default().build();
+    let mut first = Vec::new();
+    for port in 40_000..40_009 {
+        let client = format!("198.51.100.7:{port}");
+        let there = seen(&rig.send(0, &tcp_syn(&client, VIP)).1);
+        for _ in 0..3 {
+            let again = seen(&rig.send(0, &tcp(&client, VIP, "A", b"more")).1);
+            assert_eq!((again.source, again.destination), (there.source, there.destination));
+        }
+        first.push(there.destination);
+    }
+    for backend in BACKENDS {
+        assert_eq!(first.iter().filter(|seen| **seen == socket(backend)).count(), 3, "{backend}");
+    }
+}
+
+#[test]
+fn a_packet_on_the_wrong_queue_is_handed_to_the_owner_and_comes_out_the_same() {
+    for nat in [Nat::Full, Nat::Dnat] {
+        let mut rig = Plan { nat, workers: 4, ..Plan::default() }.build();
+        for (port, worker) in (40_000..40_200).zip([0u8, 1, 2, 3].into_iter().cycle()) {
+            let client = format!("198.51.100.7:{port}");
+            let there = seen(&rig.send(worker, &tcp_syn(&client, VIP)).1);
+            for other in 0..4 {
+                let (verdict, out) = rig.send(other, &tcp(&client, VIP, "A", b"x"));
+                is_forward(verdict, Reason::KnownFlow);
+                assert_eq!(seen(&out).source, there.source);
+                let reply = tcp(&there.destination.to_string(), &there.source.to_string(), "A", b"y");
+                let (verdict, out) = rig.send(other, &reply);
+                is_forward(verdict, Reason::KnownFlow);
+                assert_eq!(seen(&out).destination, socket(&client));
+            }
+        }
+        assert!(rig.totals().agree());
+        assert_eq!(rig.count(Outcome::Forwarded, Reason::NewFlow), 200);
+    }
+}
+
+#[test]
+fn a_syn_sent_again_on_another_queue_opens_nothing_new() {
+    let mut rig = Plan { workers: 2, ..Plan::default() }.build();
+    let first = seen(&rig.send(0, &tcp_syn(CLIENT, VIP)).1);
+    let again = seen(&rig.send(1, &tcp_syn(CLIENT, VIP)).1);
+    assert_eq!(first, again);
+    assert_eq!(rig.count(Outcome::Forwarded, Reason::NewFlow), 1);
+}
+
+#[test]
+fn a_closed_connection_s_tuple_opens_a_new_flow_at_once() {
+    let mut rig = Plan::default().build();
+    let old = seen(&rig.send(0, &tcp_syn(CLIENT, VIP)).1);
+    let (backend, local) = (old.destination.to_string(), old.source.to_string());
+    for (reply, flags) in [(true, "SA"), (false, "A"), (false, "FA"), (true, "FA"), (false, "A")] {
+        let packet = if reply { tcp(&backend, &local, flags, b"") } else { tcp(CLIENT, VIP, flags, b"") };
+        is_forward(rig.send(0, &packet).0, Reason::KnownFlow);
+    }
+    let (verdict, out) = rig.send(0, &tcp_syn(CLIENT, VIP));
+    is_forward(verdict, Reason::NewFlow);
+    let new = seen(&out);
+    assert_ne!((new.source, new.destination), (old.source, old.destination));
+    let (verdict, out) = rig.send(0, &tcp(&new.destination.to_string(), &new.source.to_string(), "SA", b""));
+    is_forward(verdict, Reason::KnownFlow);
+    assert_eq!(seen(&out).destination, socket(CLIENT));
+}
+
+#[test]
+fn a_syn_in_an_open_connection_re_points_nothing() {
+    let mut rig = Plan::default().build();
+    let there = seen(&rig.send(0, &tcp_syn(CLIENT, VIP)).1);
+    let reply = tcp(&there.destination.to_string(), &there.source.to_string(), "SA", b"");
+    is_forward(rig.send(0, &reply).0, Reason::KnownFlow);
+    is_forward(rig.send(0, &tcp(CLIENT, VIP, "A", b"")).0, Reason::KnownFlow);
+    let (verdict, out) = rig.send(0, &tcp_syn(CLIENT, VIP));
+    is_forward(verdict, Reason::KnownFlow);
+    assert_eq!((seen(&out).source, seen(&out).destination), (there.source, there.destination));
+}
+
+#[test]
+fn mid_flow_is_placed_again_by_a_hash_where_the_client_address_is_kept() {
+    for scheduler in [SchedulerKind::Mh, SchedulerKind::Sh] {
+        let plan = || Plan { nat: Nat::Dnat, scheduler, ..Plan::default() };
+        for port in 40_000..40_050 {
+            let client = format!("198.51.100.7:{port}");
+            let before = seen(&plan().build().send(0, &tcp_syn(&client, VIP)).1);
+            let mut restarted = plan().build();
+            let (verdict, out) = restarted.send(0, &tcp(&client, VIP, "A", b"as if nothing had happened"));
+            is_forward(verdict, Reason::AdoptedFlow);
+            assert_eq!(seen(&out).destination, before.destination, "{scheduler:?}");
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_is_its_own_client_is_reached_from_a_local_address() {
+    for nat in [Nat::Full, Nat::Dnat] {
+        let mut rig = Plan { nat, ..Plan::default() }.build();
+        for port in 50_000..50_003 {
+            let out = rig.send(0, &tcp_syn(&format!("10.0.0.2:{port}"), VIP)).1;
+            assert!(seen(&out).source.to_string().starts_with("10.9.0."), "{nat:?} {:?}", seen(&out));
+        }
+    }
+}
+
+#[test]
+fn a_large_segment_passes_whole_and_its_unfinished_sum_stays_unfinished() {
+    let mut rig = Plan::default().build();
+    let there = seen(&rig.send(0, &tcp_syn(CLIENT, VIP)).1);
+    let mut packet = tcp(CLIENT, VIP, "A", &vec![7; 60_000]);
+    let pseudo = checksum::pseudo_header(&packet[12..16], &packet[16..20], 6, packet.len() - 20);
+    packet[36..38].copy_from_slice(&pseudo.to_be_bytes());
+    let offload = Offload {
+        checksum: ChecksumState::Partial { start: 20, offset: 16 },
+        segments: Some(Segments { kind: SegmentKind::TcpV4, size: 1448, header_length: 40, ecn: false }),
+    };
+    let mut frame = Frame::copy_of(&packet, offload);
+    is_forward(rig.drive(0, &mut frame), Reason::KnownFlow);
+    assert_eq!(frame.offload, offload);
+    let mut out = frame.packet().to_vec();
+    let finished = checksum::of(&out[20..]);
+    out[36..38].copy_from_slice(&finished.to_be_bytes());
+    assert_eq!(seen(&out).source, there.source);
+}
+
+#[test]
+fn idle_flows_end_when_their_time_has_come_and_not_before() {
+    let mut rig = Plan::default().build();
+    let _ = rig.send(0, &udp(CLIENT, VIP, b"?"));
+    rig.pass(Duration::from_secs(299));
+    assert_eq!(rig.totals().flows_ended, 0);
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.totals().flows_ended, 1);
+    assert_eq!(rig.balancer.backends().iter().map(crate::balance::Backend::live_flows).sum::<u32>(), 0);
+}
+
+#[test]
+fn padding_behind_the_packet_does_not_travel() {
+    let mut rig = Plan::default().build();
+    let mut packet = udp(CLIENT, VIP, b"");
+    packet.extend([0; 18]);
+    let (verdict, out) = rig.send(0, &packet);
+    is_forward(verdict, Reason::NewFlow);
+    assert_eq!(out.len(), 28);
+}

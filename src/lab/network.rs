@@ -1,0 +1,36 @@
+//! What the story needs of a network, whether it is made of namespaces or of memory.
+
+use super::attempt::{Attempt, Try};
+use super::error::LabError;
+use super::report::Report;
+
+/// A client, a balancer and backends.
+pub trait Network {
+    /// Lets the client try something.
+    ///
+    /// # Errors
+    ///
+    /// Of the lab. What the network does is in the [`Attempt`].
+    fn attempt(&mut self, what: Try) -> Result<Attempt, LabError>;
+
+    /// Ends a backend's server and leaves its host, whose kernel then refuses in its name.
+    ///
+    /// # Errors
+    ///
+    /// Of the lab.
+    fn stop_server(&mut self, backend: u8) -> Result<(), LabError>;
+
+    /// Ends a backend with all it has, its link too.
+    ///
+    /// # Errors
+    ///
+    /// Of the lab.
+    fn cut(&mut self, backend: u8) -> Result<(), LabError>;
+
+    /// Ends the balancer, and gives what it counted. Nothing can be tried after that.
+    ///
+    /// # Errors
+    ///
+    /// The balancer gave no account.
+    fn finish(&mut self) -> Result<Report, LabError>;
+}

@@ -1,0 +1,447 @@
+//! `fourseven lab`: it plays its story wherever it is started, and leaves nothing behind however it ends.
+//!
+//! Every lab is started with a mark in its environment, which all its processes inherit. So what is
+//! left of it can be found by looking at all processes, whoever their parent is by then.
+
+#![expect(clippy::disallowed_methods, reason = "the world is waited for in real time")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const FOURSEVEN: &str = env!("CARGO_BIN_EXE_fourseven");
+const MARK: &str = "FOURSEVEN_LAB_TEST";
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A lab that runs, and what the host's network looked like before.
+struct Lab {
+    child: Child,
+    mark: String,
+    before: BTreeSet<String>,
+    lines: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Lab {
+    /// Starts `command` with these arguments as a lab.
+    fn start(mut command: Command, arguments: &[&str]) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+        let before = network();
+        let mut child = command
+            .args(arguments)
+            .env(MARK, &mark)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+        let (tell, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            let _ = stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line));
+        });
+        Self { child, mark, before, lines, said: Vec::new() }
+    }
+
+    fn here(arguments: &[&str]) -> Self {
+        let mut command = Command::new(FOURSEVEN);
+        command.arg("lab");
+        Self::start(command, arguments)
+    }
+
+    /// Waits for a line that contains this.
+    fn await_line(&mut self, part: &str) -> String {
+        loop {
+            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
+                panic!("no line with `{part}` in:\n{}\n{}", self.said.join("\n"), self.stderr());
+            };
+            self.said.push(line.clone());
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).expect("it still runs");
+    }
+
+    fn stderr(&mut self) -> String {
+        let mut text = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            let _ = stderr.read_to_string(&mut text);
+        }
+        text
+    }
+
+    /// Waits for its end, and for what it leaves behind: nothing. Gives its status and its output.
+    fn end(mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not end; it said:\n{}", self.said.join("\n"));
+            sleep(Duration::from_millis(10));
+        };
+        // What the kernel does when the director was killed takes it a moment.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let (processes, network) = (processes(&self.mark), &network() - &self.before);
+            if processes.is_empty() && network.is_empty() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "left behind: {processes:?} {network:?}");
+            sleep(Duration::from_millis(20));
+        }
+        self.said.extend(self.lines.iter());
+        let stderr = self.stderr();
+        (status, format!("{}\n{stderr}", self.said.join("\n")))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The command lines of all processes that carry a mark.
+fn processes(mark: &str) -> Vec<String> {
+    let wanted = format!("{MARK}={mark}");
+    let folders = fs::read_dir("/proc").expect("/proc is there").flatten();
+    folders
+        .filter_map(|folder| {
+            // A zombie has no environment any more, and is gone but for its status.
+            let environment = fs::read(folder.path().join("environ")).ok()?;
+            let carries = environment.split(|&byte| byte == 0).any(|entry| entry == wanted.as_bytes());
+            let line = fs::read(folder.path().join("cmdline")).unwrap_or_default();
+            carries.then(|| String::from_utf8_lossy(&line).replace('\0', " "))
+        })
+        .collect()
+}
+
+/// What the lab could leave in the host's network: devices with its names, and named namespaces.
+fn network() -> BTreeSet<String> {
+    let devices = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let devices =
+        devices.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned());
+    let devices =
+        devices.filter(|name| name.starts_with("fs") || name.starts_with("backend") || name == "client");
+    let named = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    devices.chain(named.map(|entry| format!("netns {}", entry.file_name().display()))).collect()
+}
+
+/// Whether this user may have namespaces and a TUN device here. Says so where not, in the lab's own
+/// words. A lab that fails is not one that is forbidden.
+fn allowed() -> bool {
+    static FORBIDDEN: LazyLock<Option<String>> = LazyLock::new(|| {
+        let output = Command::new(FOURSEVEN).args(["lab", "--json"]).output().expect("the program starts");
+        let json: Value = serde_json::from_slice(&output.stdout).ok()?;
+        json["forbidden"].as_str().map(str::to_owned)
+    });
+    FORBIDDEN.as_ref().is_none_or(|forbidden| {
+        support::skip_or_fail(forbidden);
+        false
+    })
+}
+
+/// The JSON of a story that went well.
+fn story(lab: Lab) -> Value {
+    let (status, output) = lab.end();
+    assert!(status.success(), "{status}: {output}");
+    let json: Value = serde_json::from_str(output.trim()).unwrap_or_else(|error| panic!("{error}: {output}"));
+    assert_eq!(json["surprise"], Value::Null, "{output}");
+    assert_eq!(json["balancer"]["agree"], true, "{output}");
+    json
+}
+
+/// What the tries of one act came to, by this field.
+fn field<'a>(story: &'a Value, act: &str, field: &str) -> Vec<&'a str> {
+    let tries = story["tries"].as_array().expect("tries are a list");
+    tries.iter().filter(|told| told["act"] == act).filter_map(|told| told[field].as_str()).collect()
+}
+
+/// A copy of the program that everybody may read and run, in a folder that everybody may enter.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn make(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("fourseven-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::copy(FOURSEVEN, folder.join("fourseven")).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self) -> String {
+        self.0.join("fourseven").display().to_string()
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn the_story_goes_well_over_a_real_tun_and_leaves_nothing() {
+    if !allowed() {
+        return;
+    }
+    let story = story(Lab::here(&["--json"]));
+    assert_eq!(story["where"], "namespaces");
+    let names = field(&story, "requests", "backend");
+    assert_eq!(names, ["backend-1", "backend-2", "backend-3", "backend-1", "backend-2", "backend-3"]);
+    let seen = field(&story, "requests", "seen");
+    assert!(seen.iter().all(|seen| seen.starts_with("10.47.3.")), "full NAT: {seen:?}");
+    assert_eq!(field(&story, "protocols", "end"), ["answered"; 3]);
+    for (act, end) in [("server_ends", "refused"), ("backend_ends", "unreachable")] {
+        let ends = field(&story, act, "end");
+        assert_eq!(ends.iter().filter(|&&came| came == end).count(), 3, "{act}: {ends:?}");
+        assert!(ends.ends_with(&["answered"; 3]), "{act}: {ends:?}");
+    }
+    assert_eq!(field(&story, "nothing", "end"), ["refused"]);
+}
+
+#[test]
+fn with_dnat_the_backend_sees_the_client() {
+    if !allowed() {
+        return;
+    }
+    let story = story(Lab::here(&["--json", "--nat", "dnat"]));
+    let seen = field(&story, "requests", "seen");
+    assert!(seen.len() == 6 && seen.iter().all(|seen| seen.starts_with("10.47.1.2:")), "{seen:?}");
+}
+
+#[test]
+fn every_kind_of_queue_and_any_number_of_backends_will_do() {
+    if !allowed() {
+        return;
+    }
+    for arguments in [
+        &["--json", "--io", "plain"][..],
+        &["--json", "--io", "offload", "--queues", "2"],
+        &["--json", "--backends", "1"],
+        &["--json", "--backends", "16", "--scheduler", "mh"],
+    ] {
+        let story = story(Lab::here(arguments));
+        assert_eq!(story["where"], "namespaces", "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_story_fits_a_page_and_is_plain_text_where_nobody_looks() {
+    let (status, text) = Lab::here(&[]).end();
+    assert!(status.success(), "{text}");
+    let lines: Vec<_> = text.trim_end().lines().collect();
+    assert!(lines.len() <= 60, "{} lines:\n{text}", lines.len());
+    assert!(lines.iter().all(|line| line.chars().count() <= 100), "{text}");
+    assert!(!text.contains('\x1b'), "{text}");
+    for part in
+        ["VIP 10.47.0.1", "backend-3", "1  Six requests", "4  A port without", "the sums agree", "Next"]
+    {
+        assert!(text.contains(part), "`{part}` is missing:\n{text}");
+    }
+}
+
+#[test]
+fn ctrl_c_and_sigterm_end_it_with_the_table_and_leave_nothing() {
+    if !allowed() {
+        return;
+    }
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut lab = Lab::here(&["--hold"]);
+        lab.await_line("In the client:");
+        assert!(processes(&lab.mark).len() >= 6, "{:?}", processes(&lab.mark));
+        assert_eq!(network(), lab.before, "the host's network is left alone");
+        lab.signal(signal);
+        let (status, text) = lab.end();
+        assert!(status.success() && text.contains("the sums agree"), "{signal}: {status} {text}");
+    }
+}
+
+#[test]
+fn killed_it_takes_everything_along_at_any_moment() {
+    if !allowed() {
+        return;
+    }
+    let mut lab = Lab::here(&["--hold"]);
+    lab.await_line("In the client:");
+    lab.signal(Signal::SIGKILL);
+    lab.end();
+    // While it is built, while it plays, and with signals that it does handle.
+    for (signal, moments) in [(Signal::SIGKILL, 12), (Signal::SIGTERM, 6)] {
+        for moment in 0..moments {
+            let lab = Lab::here(&[]);
+            sleep(Duration::from_millis(moment * 40));
+            lab.signal(signal);
+            lab.end();
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_is_killed_while_the_network_is_held_is_told_of() {
+    if !allowed() {
+        return;
+    }
+    let mut lab = Lab::here(&["--hold"]);
+    let line = lab.await_line("backend-2   nsenter -t ");
+    lab.await_line("In the client:");
+    let pid = line.split_whitespace().nth(3).and_then(|word| word.parse().ok()).expect("a process id");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    lab.await_line("backend-2 is gone");
+    lab.signal(Signal::SIGINT);
+    assert!(lab.end().0.success());
+}
+
+#[test]
+fn a_backend_command_and_all_that_it_starts_end_with_the_lab() {
+    if !allowed() {
+        return;
+    }
+    let serve =
+        format!("sleep 1000 & {FOURSEVEN} lab serve --name mine --http $FOURSEVEN_ADDRESS:$FOURSEVEN_PORT");
+    let story = story(Lab::here(&["--json", "--backends", "2", "--backend-cmd", &serve]));
+    assert_eq!(field(&story, "requests", "backend"), ["mine"; 6]);
+
+    let mut lab = Lab::here(&["--hold", "--backends", "2", "--backend-cmd", &serve]);
+    lab.await_line("In the client:");
+    assert!(processes(&lab.mark).iter().any(|line| line.starts_with("sleep")));
+    lab.signal(Signal::SIGKILL);
+    lab.end();
+
+    let (status, text) = Lab::here(&["--backend-cmd", "exit 3"]).end();
+    assert!(status.code() == Some(1) && text.contains("the backend command ended"), "{text}");
+}
+
+#[test]
+fn a_program_in_a_host_is_in_its_network_and_ends_with_the_lab() {
+    if !allowed() {
+        return;
+    }
+    let folder = Copy::make("shell");
+    let shell = folder.0.join("shell");
+    fs::write(&shell, "#!/bin/sh\nsleep 1000 &\ncat /proc/net/dev\necho pid $$\nexit 7\n").unwrap();
+    fs::set_permissions(&shell, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(FOURSEVEN);
+    command.arg("lab").env("SHELL", &shell);
+    let (status, text) = Lab::start(command, &["--shell", "backend-1"]).end();
+    assert!(status.success() && text.contains("eth0") && text.contains("the sums agree"), "{text}");
+    // First in a process namespace of its own, so that nothing it started can outlive it.
+    assert!(text.contains("pid 1\n"), "{text}");
+
+    let (status, text) = Lab::here(&["--shell", "backend-4"]).end();
+    assert!(status.code() == Some(2) && text.contains("no host is called `backend-4`"), "{text}");
+}
+
+#[test]
+fn without_root_it_plays_in_namespaces_where_everybody_may_open_the_tun_node() {
+    if !support::is_root() {
+        support::skip_or_fail("needs root, to give it up");
+        return;
+    }
+    if !allowed() {
+        return;
+    }
+    let copy = Copy::make("rootless");
+    // A node of our own in a mount namespace of our own: the machine's stays as it is.
+    let script = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && \
+                  exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"";
+    let start = || {
+        let mut command = Command::new("unshare");
+        command.current_dir("/").args(["--mount", "sh", "-c", script, "sh", &copy.path(), "lab"]);
+        command
+    };
+    let limit = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+    if limit.trim() == "0" {
+        support::skip_or_fail("user namespaces are switched off");
+        return;
+    }
+    let outcome = story(Lab::start(start(), &["--json"]));
+    assert_eq!((&outcome["where"], &outcome["forbidden"]), (&"namespaces".into(), &Value::Null));
+
+    let mut lab = Lab::start(start(), &["--hold"]);
+    lab.await_line("In the client:");
+    lab.signal(Signal::SIGKILL);
+    lab.end();
+}
+
+#[test]
+fn where_the_tun_node_is_shut_it_says_so_and_plays_in_memory() {
+    if !support::is_root() {
+        support::skip_or_fail("needs root, to give it up");
+        return;
+    }
+    let copy = Copy::make("shut");
+    for (node, what, mend) in [
+        ("mknod -m 600 /dev/net/tun c 10 200", "/dev/net/tun has mode 0600", "chmod 0666 /dev/net/tun"),
+        ("true", "/dev/net/tun is missing", "mknod"),
+    ] {
+        let script = format!(
+            "mount -t tmpfs none /dev/net && {node} && \
+             exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command.current_dir("/").args(["--mount", "sh", "-c", &script, "sh", &copy.path(), "lab"]);
+        let (status, text) = Lab::start(command, &[]).end();
+        assert!(status.success(), "{text}");
+        // A machine may forbid more than this node; then that is what is told, and the story goes on.
+        assert!(text.contains("IN MEMORY") && text.contains("To mend it: "), "{text}");
+        if fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("Seccomp:\t0")) {
+            assert!(text.contains(what) && text.contains(mend), "{text}");
+        }
+        assert!(text.contains("4  A port without") && text.contains("the sums agree"), "{text}");
+    }
+}
+
+#[test]
+fn in_memory_the_story_is_the_same_for_every_scheduler_and_either_nat() {
+    for nat in ["full", "dnat"] {
+        for scheduler in ["rr", "wrr", "lc", "wlc", "sh", "mh", "p2c"] {
+            for backends in ["1", "3"] {
+                let arguments =
+                    ["--memory", "--json", "--nat", nat, "--scheduler", scheduler, "--backends", backends];
+                let story = story(Lab::here(&arguments));
+                assert_eq!(story["where"], "memory", "{arguments:?}");
+                assert_eq!(field(&story, "requests", "end"), ["answered"; 6], "{arguments:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn in_memory_backends_fail_as_they_do_in_namespaces() {
+    let story = story(Lab::here(&["--memory", "--json"]));
+    for (act, end) in [("server_ends", "refused"), ("backend_ends", "unreachable")] {
+        let ends = field(&story, act, "end");
+        assert_eq!(ends.iter().filter(|&&came| came == end).count(), 3, "{act}: {ends:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_had_enough_ends_it_quietly() {
+    let script = format!("{FOURSEVEN} lab | head -n 2");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]);
+    let (status, text) = Lab::start(command, &[]).end();
+    assert!(status.success() && text.trim().lines().count() == 2, "{text}");
+}
