@@ -142,13 +142,13 @@ impl Translator {
                 }
                 let change = self.flows.observe(now, flow, direction, event_of(view), frame.packet().len());
                 if change == Change::Reopen {
-                    return self.unknown(now, frame, view, tuple, identification);
+                    return self.unknown(now, frame, view, tuple, visited, identification);
                 }
                 self.note(now, flow, change);
                 self.forward(frame, view, flow, direction, identification, Reason::KnownFlow)
             }
             Lookup::Elsewhere(worker) => Verdict::HandOver(worker).into(),
-            Lookup::Nowhere => self.unknown(now, frame, view, tuple, identification),
+            Lookup::Nowhere => self.unknown(now, frame, view, tuple, visited, identification),
         }
     }
 
@@ -192,6 +192,7 @@ impl Translator {
         frame: &mut Frame,
         view: &View,
         tuple: FiveTuple,
+        visited: WorkerSet,
         identification: Option<u32>,
     ) -> Handled {
         if let Some(reason) = impossible(view, &tuple) {
@@ -221,6 +222,11 @@ impl Translator {
                 self.note(now, flow, change);
                 let reason = if opens { Reason::NewFlow } else { Reason::AdoptedFlow };
                 self.forward(frame, view, flow, Direction::Original, identification, reason)
+            }
+            // Whoever has seen it does not know it either: its flow has just ended, or two tuples look alike.
+            // The client will try again.
+            Err(Unbound::Elsewhere(worker)) if visited.contains(worker) => {
+                Verdict::Drop(Reason::NoFlow).into()
             }
             Err(Unbound::Elsewhere(worker)) => Verdict::HandOver(worker).into(),
             Err(Unbound::Because(reason)) => self.refuse(now, frame, view, reason).into(),
