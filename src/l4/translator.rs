@@ -249,7 +249,16 @@ impl Translator {
             };
             let backend = picked.map_err(Unbound::Because)?;
             let nat = if self.is_backend(tuple.source.address) { Nat::Full } else { nat };
-            match self.open(now, tuple, vip, backend, nat) {
+            let opened = match self.open(now, tuple, vip, backend, nat) {
+                // The client's endpoint reaches this backend by another flow, and answers could be of either. The
+                // kernel's NAT gives one of them another source in this case, and so do we.
+                Err(OpenError::InUse) if opens && nat == Nat::Dnat => {
+                    let full = self.open(now, tuple, vip, backend, Nat::Full);
+                    full.map_err(|why| if why == OpenError::NoLocalPort { OpenError::InUse } else { why })
+                }
+                opened => opened,
+            };
+            match opened {
                 Ok(flow) => {
                     self.balancer.opened(backend);
                     if let Some(counts) = self.counters.backend(backend) {
