@@ -10,6 +10,8 @@ mod support;
 
 #[path = "l4_live/balancer.rs"]
 mod balancer;
+#[path = "l4_live/ends.rs"]
+mod ends;
 #[path = "l4_live/fragments.rs"]
 mod fragments;
 #[path = "l4_live/gone.rs"]

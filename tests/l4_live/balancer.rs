@@ -47,11 +47,18 @@ impl Balancer {
         balancer
     }
 
-    pub fn spawn(host: &Namespace, arguments: Vec<String>) -> Self {
+    fn spawn(host: &Namespace, arguments: Vec<String>) -> Self {
+        Self::spawn_by(host, &[], arguments)
+    }
+
+    /// Starts one by a program that becomes it.
+    pub fn spawn_by(host: &Namespace, by: &'static [&str], arguments: Vec<String>) -> Self {
         let mut child = host.run(move || {
             // It goes with the thread that starts it, whatever ends that.
             Command::new("setpriv")
-                .args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_fourseven"), "run", "--json"])
+                .args(["--pdeathsig", "KILL", "--"])
+                .args(by)
+                .args([env!("CARGO_BIN_EXE_fourseven"), "run", "--json"])
                 .args(arguments)
                 .env_remove("RUST_LOG")
                 .stdin(Stdio::null())

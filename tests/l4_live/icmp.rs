@@ -104,9 +104,9 @@ fn a_closed_port_of_a_backend_is_an_error_of_the_clients_socket() {
 fn connect_within(hops: u32, to: SocketAddr) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     if to.is_ipv4() {
-        socket.set_ttl_v4(hops)?
+        socket.set_ttl_v4(hops)?;
     } else {
-        socket.set_unicast_hops_v6(hops)?
+        socket.set_unicast_hops_v6(hops)?;
     }
     socket.connect_timeout(&to.into(), PATIENCE)
 }

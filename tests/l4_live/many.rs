@@ -207,11 +207,9 @@ fn twenty_thousand_flows_over_two_queues_lose_double_and_reorder_nothing() {
                     });
                     let threads: Vec<_> =
                         parts.map(|(part, vip)| scope.spawn(move || talk(vip, part, round))).collect();
-                    let ends: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-                    if !ends.iter().all(Result::is_ok) {
-                        eprintln!("{nat} {round} {ends:?}");
-                        eprintln!("{}", balancer.report().0);
-                        panic!();
+                    for thread in threads {
+                        let end = thread.join().unwrap();
+                        end.unwrap_or_else(|error| panic!("{nat}, round {round}: {error}"));
                     }
                 });
                 // The kernel remembers the queue of no more than 4,096 flows, so there are more in each round.
