@@ -2,7 +2,7 @@
 
 use std::thread::JoinHandle;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::IoError;
@@ -15,14 +15,18 @@ pub struct SignalWatch {
 }
 
 impl SignalWatch {
-    /// From now on SIGINT and SIGTERM trigger `stop`, and SIGUSR1 calls `report`, on a thread of its own. A
-    /// second SIGINT or SIGTERM ends the process at once, with the status that shells give for it.
+    /// From now on SIGINT, SIGTERM and SIGHUP trigger `stop`, and SIGUSR1 calls `report`, on a thread of its own. A
+    /// second signal to stop ends the process at once, with the status that shells give for it.
+    ///
+    /// A process that was started with SIGHUP ignored, as `nohup` does, goes on ignoring it.
     ///
     /// # Errors
     /// Where the handlers cannot be put in place or the thread not be started.
     pub fn start(stop: Stop, mut report: impl FnMut() + Send + 'static) -> Result<Self, IoError> {
         let failed = |source| IoError::Signals { source };
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1]).map_err(failed)?;
+        let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        let watched = [SIGINT, SIGTERM, SIGUSR1].into_iter().chain(hangup);
+        let mut signals = Signals::new(watched).map_err(failed)?;
         let handle = signals.handle();
         let listen = move || {
             for signal in signals.forever() {
@@ -36,6 +40,15 @@ impl SignalWatch {
         let thread = std::thread::Builder::new().name("signals".into()).spawn(listen).map_err(failed)?;
         Ok(Self { handle, thread: Some(thread) })
     }
+}
+
+/// Whether this process ignores a signal. The kernel's word for it is a mask in which signal 1 is the lowest bit.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask =
+        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    let bit = u32::try_from(signal).ok().and_then(|signal| 1_u64.checked_shl(signal.checked_sub(1)?));
+    mask.zip(bit).is_some_and(|(mask, bit)| mask & bit != 0)
 }
 
 impl Drop for SignalWatch {
@@ -54,6 +67,12 @@ mod tests {
     use nix::sys::signal::{Signal, raise};
     use std::sync::mpsc;
     use std::time::Duration;
+
+    #[test]
+    fn what_is_ignored_is_known() {
+        // Rust's runtime ignores SIGPIPE (13) from the start.
+        assert_eq!([SIGTERM, 13].map(is_ignored), [false, true]);
+    }
 
     #[test]
     fn usr1_reports_and_term_stops() {

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use super::fragments::{FragmentTable, Traffic};
 use super::limits::Bucket;
 use super::pieces;
-use crate::balance::Balancer;
+use crate::balance::{Backend, Balancer, Health};
 use crate::datapath::{Arrival, BackendId, Counters, Datapath, Instant, Outbox, Reason, VipId};
 use crate::datapath::{Nat, Verdict, WorkerId, WorkerSet};
 use crate::flow::{
@@ -140,6 +140,9 @@ impl Translator {
                 if view.hops <= 1 {
                     return self.refuse(now, frame, view, Reason::TtlExpired).into();
                 }
+                if direction == Direction::Original && opens(view) {
+                    self.give_up_a_dead_backend(now, flow);
+                }
                 let change = self.flows.observe(now, flow, direction, event_of(view), frame.packet().len());
                 if change == Change::Reopen {
                     return self.unknown(now, frame, view, tuple, visited, identification);
@@ -211,10 +214,7 @@ impl Translator {
         if view.hops <= 1 {
             return self.refuse(now, frame, view, Reason::TtlExpired).into();
         }
-        let opens = match view.transport {
-            Transport::Tcp { flags, .. } => flags == TcpFlags::SYN,
-            _ => true,
-        };
+        let opens = opens(view) || !matches!(view.transport, Transport::Tcp { .. });
         match self.bind(now, &tuple, vip, opens) {
             Ok(flow) => {
                 let change =
@@ -252,7 +252,16 @@ impl Translator {
             };
             let backend = picked.map_err(Unbound::Because)?;
             let nat = if self.is_backend(tuple.source.address) { Nat::Full } else { nat };
-            match self.open(now, tuple, vip, backend, nat) {
+            let opened = match self.open(now, tuple, vip, backend, nat) {
+                // The client's endpoint reaches this backend by another flow, and answers could be of either. The
+                // kernel's NAT gives one of them another source in this case, and so do we.
+                Err(OpenError::InUse) if opens && nat == Nat::Dnat => {
+                    let full = self.open(now, tuple, vip, backend, Nat::Full);
+                    full.map_err(|why| if why == OpenError::NoLocalPort { OpenError::InUse } else { why })
+                }
+                opened => opened,
+            };
+            match opened {
                 Ok(flow) => {
                     self.balancer.opened(backend);
                     if let Some(counts) = self.counters.backend(backend) {
@@ -298,6 +307,19 @@ impl Translator {
             Change::Accepted | Change::Refused | Change::Closed | Change::Revived => {
                 self.tell(now, flow, change);
             }
+        }
+    }
+
+    /// Lets a SYN that is sent again go elsewhere, where its backend never answered the first and has been found to be
+    /// down since. The errors that say so need not come for each SYN: routers limit them (RFC 1812 §4.3.2.8).
+    #[cold]
+    fn give_up_a_dead_backend(&mut self, now: Instant, flow: FlowId) {
+        let Some(Binding { backend, .. }) = self.flows.binding(flow) else { return };
+        let health = self.balancer.backend(backend).map(Backend::health);
+        if matches!(health, Some(Health::Down { .. })) && self.flows.unreachable(now, flow) == Change::Refused
+        {
+            // Not a refusal more: the backend has said nothing new.
+            self.balancer.closed(backend);
         }
     }
 
@@ -391,6 +413,14 @@ pub(super) fn visited(arrival: Arrival) -> WorkerSet {
     match arrival {
         Arrival::Queue => WorkerSet::default(),
         Arrival::HandedOver(set) => set,
+    }
+}
+
+/// Whether a segment asks for a connection, and for nothing else.
+fn opens(view: &View) -> bool {
+    match view.transport {
+        Transport::Tcp { flags, .. } => flags == TcpFlags::SYN,
+        _ => false,
     }
 }
 

@@ -13,6 +13,7 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -73,7 +74,11 @@ fn of_hyper(error: hyper::Error) -> io::Error {
 /// Asks the UDP echo for its name.
 fn datagram(target: SocketAddr) -> io::Result<End> {
     let socket = UdpSocket::bind(SocketAddr::new(unspecified(target.ip()), 0))?;
-    // Only a connected socket is told of ICMP errors.
+    // Only a connected socket is told of ICMP errors, and of those about routes only one that asks (`udp(7)`).
+    match target {
+        SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
+        SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
+    }
     socket.connect(target)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.send(WHO)?;

@@ -75,12 +75,7 @@ struct Host {
 impl Host {
     fn carry_out(&mut self, order: Order) -> io::Result<Answer> {
         match order {
-            Order::SetUp { links, settings } => {
-                for (path, value) in settings {
-                    fs::write(format!("/proc/sys/{path}"), value)?;
-                }
-                set_up(&links).map_err(io::Error::other)?;
-            }
+            Order::SetUp { links } => set_up(&links).map_err(io::Error::other)?,
             Order::Serve { what } => self.serving = Some(Serving::start(what)?),
             Order::StopServing => self.serving = None,
             Order::AwaitListener { at, patience } => await_listener(at, patience)?,

@@ -123,11 +123,11 @@ impl Namespaces {
         let topology = self.topology;
         let mut at_balancer = vec![topology.balancer_end_to_client()];
         at_balancer.extend(topology.backends().map(|number| topology.balancer_end_to_backend(number)));
-        let set_up = |links, settings| Order::SetUp { links, settings };
-        self.crew.order(self.client, &set_up(vec![topology.client_end()], vec![]))?;
-        self.crew.order(self.balancer, &set_up(at_balancer, topology::balancer_settings()))?;
+        let set_up = |links| Order::SetUp { links };
+        self.crew.order(self.client, &set_up(vec![topology.client_end()]))?;
+        self.crew.order(self.balancer, &set_up(at_balancer))?;
         for (number, backend) in topology.backends().zip(&self.backends) {
-            self.crew.order(backend.host, &set_up(vec![topology.backend_end(number)], vec![]))?;
+            self.crew.order(backend.host, &set_up(vec![topology.backend_end(number)]))?;
         }
         for &host in hosts {
             self.crew.done(host)?;

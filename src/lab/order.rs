@@ -20,8 +20,6 @@ pub enum Order {
     SetUp {
         /// The links' ends on this host.
         links: Vec<LinkEnd>,
-        /// Kernel settings, by their path below `/proc/sys`, and their values.
-        settings: Vec<(String, String)>,
     },
     /// Start the built-in servers.
     Serve {

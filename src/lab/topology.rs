@@ -162,15 +162,6 @@ impl Topology {
     }
 }
 
-/// The balancer's kernel settings beside those that the balancer makes itself.
-///
-/// A kernel sends about one ICMP error a second to the same host (RFC 1812 §4.3.2.8). In DNAT the
-/// errors about a backend that is gone all go to one client, whose requests follow each other in
-/// milliseconds here: with the limit all but the first two would end in silence.
-pub fn balancer_settings() -> Vec<(String, String)> {
-    ["net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"].map(|path| (path.into(), "0".into())).into()
-}
-
 /// One end of a link, as its host sets it up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkEnd {

@@ -19,7 +19,7 @@ use crate::balance::{Listen, ServiceSpec};
 use crate::datapath::Nat;
 use crate::packet::{Address, Family};
 
-/// What full NAT sends from where nobody said: the lab's prefixes.
+/// What is sent from where nobody said: the lab's prefixes.
 const LOCAL: [&str; 2] = ["10.47.3.0/24", "fd47:3::/64"];
 
 /// The most services, listens, and backends in a service: 16 bits number each of them.
@@ -144,14 +144,14 @@ fn family_missing(check: &mut Check, services: &[Service], local: &[(IpNet, Span
     }
 }
 
-/// The lab's prefixes, of the families that full NAT sends in.
+/// The lab's prefixes, of the families that services listen in. DNAT sends from them too, where the client's own
+/// address will not do: when it is a backend's, or its flows could not be told apart.
 fn default_local(services: &[Service]) -> Vec<(IpNet, Option<Span>)> {
+    let listens = || services.iter().flat_map(|service| &service.listen);
     LOCAL
         .iter()
         .filter_map(|text| text.parse::<IpNet>().ok())
-        .filter(|net| {
-            full_nat(services).any(|(listen, _)| listen.endpoint.address.family() == family_of(net))
-        })
+        .filter(|net| listens().any(|(listen, _)| listen.endpoint.address.family() == family_of(net)))
         .map(|net| (net, None))
         .collect()
 }

@@ -73,10 +73,14 @@ fn what_is_left_out_is_as_documented() {
 }
 
 #[test]
-fn dnat_alone_needs_no_local_addresses() {
-    let text = include_str!("../../../tests/good/least.toml").to_owned() + "nat = \"dnat\"\n";
-    let (_, checked) = read(&text);
-    assert!(checked.config.unwrap().tun.local.is_empty());
+fn dnat_alone_has_local_addresses_too_and_does_without_where_that_is_asked_for() {
+    let dnat = include_str!("../../../tests/good/least.toml").to_owned() + "nat = \"dnat\"\n";
+    let without = dnat.clone() + "[tun]\nlocal = []\n";
+    for (text, count) in [(dnat, 1), (without, 0)] {
+        let (_, checked) = read(&text);
+        assert!(checked.mistakes.is_empty(), "{text}");
+        assert_eq!(checked.config.unwrap().tun.local.len(), count, "{text}");
+    }
 }
 
 #[test]

@@ -79,9 +79,11 @@ impl Host {
         if v4 {
             self.accept_what_is_written(device)?;
             self.forward_v4();
+            self.report_each_error("ICMP", &Setting::new(&["ipv4", "icmp_ratelimit"]));
         }
         if v6 {
             self.forward_v6()?;
+            self.report_each_error("ICMPv6", &Setting::new(&["ipv6", "icmp", "ratelimit"]));
         }
         for prefix in prefixes() {
             routes::add(&self.netlink, &mut self.journal, prefix.trunc(), device)?;
@@ -246,6 +248,16 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// Lets the host report more than one error a second to the same address (RFC 1812 §4.3.2.8 leaves the rate
+    /// open; the bound on all errors together, `icmp_msgs_per_sec`, stays).
+    ///
+    /// What it reports about a backend that cannot be reached goes to one client in DNAT, and in full NAT to the few
+    /// addresses that are sent from. And of IPv4 less than one a second would get through: errors about routes are
+    /// counted once more against the same tokens (`ip_error`), so with tries in every second none is ever sent.
+    fn report_each_error(&mut self, name: &str, limit: &Setting) {
+        self.set(limit, "0", &format!("each {name} error reported, however many to one address"), Vec::new());
     }
 
     fn answers_of_backends(&mut self, plan: &HostPlan) -> Result<(), IoError> {

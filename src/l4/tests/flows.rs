@@ -67,6 +67,28 @@ fn a_flow_keeps_its_backend_and_new_ones_take_turns() {
 }
 
 #[test]
+fn where_a_client_reaches_a_backend_already_another_flow_is_sent_from_a_local_address() {
+    // One endpoint of the client's to two ports of the VIP, by a scheduler that has one backend for it.
+    let mut rig = Plan { nat: Nat::Dnat, scheduler: SchedulerKind::Sh, ..Plan::default() }.build();
+    for udp_flow in [false, true] {
+        let there = [VIP, "203.0.113.1:443"].map(|vip| {
+            let packet = if udp_flow { udp(CLIENT, vip, b"x") } else { tcp_syn(CLIENT, vip) };
+            let (verdict, out) = rig.send(0, &packet);
+            is_forward(verdict, Reason::NewFlow);
+            (vip, seen(&out))
+        });
+        assert_eq!(there[0].1.destination, there[1].1.destination);
+        assert!(there[0].1.source == socket(CLIENT) && there[1].1.source.to_string().starts_with("10.9."));
+        for (vip, there) in there {
+            let (from, to) = (there.destination.to_string(), there.source.to_string());
+            let reply = if udp_flow { udp(&from, &to, b"y") } else { tcp(&from, &to, "SA", b"") };
+            let back = seen(&rig.send(0, &reply).1);
+            assert_eq!((back.source, back.destination), (socket(vip), socket(CLIENT)));
+        }
+    }
+}
+
+#[test]
 fn a_packet_on_the_wrong_queue_is_handed_to_the_owner_and_comes_out_the_same() {
     for nat in [Nat::Full, Nat::Dnat] {
         let mut rig = Plan { nat, workers: 4, ..Plan::default() }.build();

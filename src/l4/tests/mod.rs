@@ -72,6 +72,8 @@ impl Plan {
                 "tcp/[2001:db8:f::1]:80",
                 "udp/203.0.113.1:80",
                 "udp/[2001:db8:f::1]:80",
+                "tcp/203.0.113.1:443",
+                "udp/203.0.113.1:443",
             ]
             .iter()
             .map(|listen| listen.parse().unwrap())

@@ -61,6 +61,31 @@ fn a_backend_that_refuses_again_and_again_is_not_asked_any_more() {
 }
 
 #[test]
+fn a_syn_that_a_dead_backend_left_unanswered_goes_elsewhere_when_it_is_sent_again() {
+    let mut rig = Plan::default().build();
+    let syn = |port: u16| tcp(&format!("198.51.100.7:{port}"), VIP, "S", b"");
+    let dead = socket(BACKENDS[0]);
+    let there: Vec<_> = (0..12).map(|number| seen(&rig.send(0, &syn(40_000 + number)).1)).collect();
+    let asked: Vec<u16> = (0..12).filter(|&n| there[usize::from(n)].destination == dead).collect();
+    assert_eq!(asked.len(), 4);
+    let again = |rig: &mut Rig, number: u16| seen(&rig.send(0, &syn(40_000 + number)).1).destination;
+    assert_eq!(again(&mut rig, asked[3]), dead, "nothing is known yet");
+    for &number in &asked[..3] {
+        let Seen { source, destination, .. } = there[usize::from(number)];
+        let reply = tcp(&destination.to_string(), &source.to_string(), "RA", b"");
+        assert_eq!(rig.send(0, &reply).0, Verdict::Forward(Reason::KnownFlow));
+    }
+    assert_ne!(again(&mut rig, asked[3]), dead);
+    // Who waits for a backend that lives goes on waiting.
+    for number in (0..12).filter(|number| !asked.contains(number)) {
+        assert_eq!(again(&mut rig, number), there[usize::from(number)].destination);
+    }
+    let live: u32 = rig.balancer.backends().iter().map(crate::balance::Backend::live_flows).sum();
+    assert_eq!(live, 9);
+    assert_eq!(rig.totals().backends.iter().map(|b| b.refused).sum::<u64>(), 3);
+}
+
+#[test]
 fn a_full_table_refuses_and_says_so() {
     let settings = Settings { max_flows: 64, max_flows_per_client: 64, ..Settings::default() };
     let mut rig = Plan { settings, ..Plan::default() }.build();
