@@ -322,6 +322,9 @@ fn a_backend_command_and_all_that_it_starts_end_with_the_lab() {
         format!("sleep 1000 & {FOURSEVEN} lab serve --name mine --http $FOURSEVEN_ADDRESS:$FOURSEVEN_PORT");
     let story = story(Lab::here(&["--json", "--backends", "2", "--backend-cmd", &serve]));
     assert_eq!(field(&story, "requests", "backend"), ["mine"; 6]);
+    // Ended all at once: each refusal is one, and none an answer that was broken off.
+    let refused = field(&story, "server_ends", "end").iter().filter(|end| **end == "refused").count();
+    assert_eq!(refused, 3, "{story}");
 
     let mut lab = Lab::here(&["--hold", "--backends", "2", "--backend-cmd", &serve]);
     lab.await_line("In the client:");

@@ -32,7 +32,7 @@ impl Translator {
         code: u8,
         visited: WorkerSet,
     ) -> Verdict {
-        if quote::is_error(view.family, kind) {
+        if quote::is_error(view.family, kind) && !is_source_quench(view.family, kind) {
             return self.icmp_error(now, frame, view, kind, code, visited);
         }
         if answer::is_echo_request(view.family, kind) && self.balancer.is_vip(view.destination) {
@@ -129,4 +129,10 @@ const fn least_mtu(family: Family) -> u32 {
         Family::V4 => 68,
         Family::V6 => 1280,
     }
+}
+
+/// A source quench slows a sender down, which is what somebody may forge it for; congestion is told in other ways
+/// today. RFC 6633 has hosts and routers ignore it, and RFC 5508 REQ-10 (c) has NATs not support it.
+const fn is_source_quench(family: Family, kind: u8) -> bool {
+    matches!((family, kind), (Family::V4, 4))
 }

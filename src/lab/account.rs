@@ -54,7 +54,7 @@ pub fn print(console: &mut Console, topology: Topology, report: &Report) -> Resu
 }
 
 fn row(topology: Topology, backend: &BackendCount, flows: u64) -> String {
-    let share = backend.flows.saturating_mul(100).checked_div(flows).unwrap_or(0);
+    let share = backend.flows.saturating_mul(100).saturating_add(flows / 2).checked_div(flows).unwrap_or(0);
     format!(
         "   {:<27} {:>5} {:>4} % {:>15} {:>16} {:>7}",
         format!("{} {}", name(topology, &backend.address), backend.address),

@@ -89,9 +89,11 @@ impl End {
     }
 }
 
-/// The body of a built-in backend's answer: lines that `curl` shows well.
+/// The body of a built-in backend's answer: lines that `curl` shows well. A client over IPv4 is shown as one, also
+/// where the server listens on `[::]` and sees a mapped address.
 pub fn introduce(backend: &str, peer: SocketAddr, request: &str) -> String {
-    format!("backend: {backend}\nclient: {peer}\nrequest: {request}\n")
+    let client = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    format!("backend: {backend}\nclient: {client}\nrequest: {request}\n")
 }
 
 /// Reads [`introduce`]'s lines; any other body is an answer that does not say where it is from.
@@ -114,6 +116,8 @@ mod tests {
         let end = read_introduction(introduce("backend-2", peer, "GET / HTTP/1.1").as_bytes());
         assert_eq!(end, End::Answered { backend: Some("backend-2".into()), seen: Some(peer) });
         assert_eq!(read_introduction(b"<html>\xff"), End::ANSWERED);
+        let mapped = "[::ffff:10.47.3.9]:4711".parse().unwrap();
+        assert_eq!(introduce("b", mapped, "who?"), introduce("b", peer, "who?"));
     }
 
     #[test]

@@ -25,9 +25,9 @@ const BALANCER_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the user's own backend may take until it listens, and how often its end is looked for.
 const FOREIGN_PATIENCE: Duration = Duration::from_secs(15);
 const FOREIGN_STEP: Duration = Duration::from_millis(250);
-/// How long the kernel may take to remove a dead host's link, and how often that is looked at.
-const UNPLUGGED_PATIENCE: Duration = Duration::from_secs(3);
-const UNPLUGGED_STEP: Duration = Duration::from_millis(5);
+/// How long the kernel may take to remove what the dead leave behind, and how often that is looked at.
+const KERNEL_PATIENCE: Duration = Duration::from_secs(3);
+const KERNEL_STEP: Duration = Duration::from_millis(5);
 /// How long the balancer may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -218,12 +218,15 @@ impl Namespaces {
         let devices = format!("/proc/{}/net/dev", self.crew.pid(self.balancer));
         let there =
             |list: String| list.lines().any(|line| line.trim_start().starts_with(&format!("{link}:")));
-        for _ in 0..UNPLUGGED_PATIENCE.as_millis() / UNPLUGGED_STEP.as_millis() {
-            if !fs::read_to_string(&devices).is_ok_and(there) {
-                return;
-            }
-            thread::sleep(UNPLUGGED_STEP);
-        }
+        until(|| !fs::read_to_string(&devices).is_ok_and(there));
+    }
+
+    /// Waits until nothing in a host listens on the backends' port any more. Of a program that was killed together with
+    /// its process namespace the kernel closes the sockets some time later; until then connections are
+    /// accepted and broken off, which is not what a backend without a server does.
+    fn await_silent(&self, host: HostId) {
+        let tables = ["tcp", "tcp6"].map(|table| format!("/proc/{}/net/{table}", self.crew.pid(host)));
+        until(|| !tables.iter().any(|table| fs::read_to_string(table).is_ok_and(|list| listens(&list))));
     }
 
     /// What the balancer said until it was ready, that line last.
@@ -277,12 +280,16 @@ impl Network for Namespaces {
 
     fn stop_server(&mut self, backend: u8) -> Result<(), LabError> {
         let place = usize::from(backend).saturating_sub(1);
-        let Some(backend) = self.backends.get_mut(place) else { return Ok(()) };
-        match &mut backend.foreign {
-            Some(foreign) => end(foreign),
-            None => self.crew.carry_out(backend.host, &Order::StopServing)?,
+        let Some(Backend { host, foreign }) = self.backends.get_mut(place) else { return Ok(()) };
+        let host = *host;
+        match foreign {
+            Some(foreign) => {
+                end(foreign);
+                self.await_silent(host);
+                Ok(())
+            }
+            None => self.crew.carry_out(host, &Order::StopServing),
         }
-        Ok(())
     }
 
     fn cut(&mut self, backend: u8) -> Result<(), LabError> {
@@ -312,4 +319,45 @@ impl Drop for Namespaces {
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
+}
+
+/// Waits until the kernel has done something, but not for ever.
+fn until(done: impl Fn() -> bool) {
+    for _ in 0..KERNEL_PATIENCE.as_millis() / KERNEL_STEP.as_millis() {
+        if done() {
+            return;
+        }
+        thread::sleep(KERNEL_STEP);
+    }
+}
+
+/// Whether `/proc/net/tcp` or `tcp6` shows a socket that listens on the backends' port.
+fn listens(list: &str) -> bool {
+    const LISTEN: &str = "0A";
+    list.lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        let port = fields.nth(1).and_then(|local| u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok());
+        port == Some(topology::BACKEND) && fields.nth(1) == Some(LISTEN)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listens;
+
+    #[test]
+    fn only_a_socket_that_listens_on_the_port_counts() {
+        let line = |local, state| {
+            format!("  sl  local_address rem_address   st\n   0: {local} 00000000:0000 {state} 0:0")
+        };
+        for (local, state, want) in [
+            ("00000000:1F90", "0A", true),
+            ("00000000000000000000000000000000:1F90", "0A", true),
+            ("0202270A:1F90", "06", false),
+            ("00000000:1F91", "0A", false),
+        ] {
+            assert_eq!(listens(&line(local, state)), want, "{local} {state}");
+        }
+        assert!(!listens(""));
+    }
 }

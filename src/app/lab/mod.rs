@@ -22,8 +22,8 @@ use crate::lab::serve::{Serve, Serving};
 use crate::lab::{host, inside};
 
 const AFTER: &str = "\
-Nothing has to be installed, configured or cleaned up: the network is made of namespaces that end with
-this program. It needs no root where the system allows user namespaces and everybody may open
+Nothing has to be installed, configured or cleaned up: the network is made of namespaces that end
+with this program. It needs no root where the system allows user namespaces and everybody may open
 /dev/net/tun; where something forbids it, it says what, and plays in memory.
 
 Examples:

@@ -80,12 +80,17 @@ pub fn arguments(flags: &Flags) -> Vec<String> {
     ["run", "--json"].map(Into::into).into_iter().chain(words).collect()
 }
 
-/// The same in one line, with the first VIP and backend only.
+/// The same in one line, with the first VIP and backend only, and without what is so by default.
 pub fn in_short(flags: &Flags) -> String {
     let first = |all: &[String]| match all {
         [] => String::new(),
         [only] => only.clone(),
         [first, ..] => format!("{first} …"),
     };
-    format!("fourseven run --mode l4 --vip {} --backend {}", first(&flags.vip), first(&flags.backend))
+    let chosen = [("--nat", &flags.nat, "full"), ("--scheduler", &flags.scheduler, "rr")];
+    let chosen = chosen.into_iter().filter_map(|(flag, word, default)| {
+        word.as_deref().filter(|word| *word != default).map(|word| format!(" {flag} {word}"))
+    });
+    let (vip, backend) = (first(&flags.vip), first(&flags.backend));
+    format!("fourseven run --mode l4 --vip {vip} --backend {backend}{}", chosen.collect::<String>())
 }

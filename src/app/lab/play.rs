@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::memory::balancer;
 use super::options::{Options, arguments, in_short};
-use crate::app::{WRONG, output};
+use crate::app::{WRONG, check, config, output};
 use crate::lab::account;
 use crate::lab::console::{Console, Look};
 use crate::lab::error::LabError;
@@ -55,6 +55,11 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(host) = options.shell.as_ref().filter(|host| !topology.has_host(host)) {
         let last = Topology::backend_name(options.backends);
         output::say(format_args!("no host is called `{host}`: client, balancer, backend-1 to {last} are"));
+        return Ok(ExitCode::from(WRONG));
+    }
+    // What `run` would refuse is refused here already, before anything is built.
+    let (source, checked) = config::from_flags(&options.flags(topology));
+    if check::usable(source, checked).is_none() {
         return Ok(ExitCode::from(WRONG));
     }
     let console = if options.json { Console::silent() } else { Console::stdout() };

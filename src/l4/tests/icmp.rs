@@ -147,6 +147,7 @@ fn errors_without_a_flow_or_with_damage_are_dropped() {
         ("no quote", icmp(ROUTERS[0], &local, 3, 1, [0; 4], &[]), Reason::IcmpNoFlow),
         ("MTU below the least", icmp(ROUTERS[0], &local, 3, 4, [0, 0, 0, 67], &there), Reason::IcmpBadMtu),
         ("redirect", icmp(ROUTERS[0], &local, 5, 1, [0; 4], &there), Reason::IcmpUnsupported),
+        ("source quench", icmp(ROUTERS[0], &local, 4, 0, [0; 4], &there), Reason::IcmpUnsupported),
         (
             "timestamp request",
             icmp(&address(CLIENT), &address(VIP), 13, 0, [0; 4], &[0; 12]),
