@@ -22,6 +22,7 @@
 
 mod fragments;
 mod icmp;
+mod identification;
 mod limits;
 mod pieces;
 mod refuse;

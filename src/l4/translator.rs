@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::fragments::{FragmentTable, Traffic};
+use super::identification::Identifications;
 use super::limits::Bucket;
 use super::pieces;
 use crate::balance::{Backend, Balancer, Health};
@@ -51,7 +52,7 @@ pub struct Translator {
     pub(super) icmp_errors: Bucket,
     pub(super) resets: Bucket,
     chance: StdRng,
-    next_identification: u32,
+    identifications: Identifications,
     /// Some service keeps the client's address, so that packets which are not ours are routed
     /// through this device as well, and must go on.
     pub(super) passes_others: bool,
@@ -86,8 +87,7 @@ impl Translator {
             icmp_errors: Bucket::new(1_000, 100),
             resets: Bucket::new(50_000, 5_000),
             chance: StdRng::seed_from_u64(seed),
-            #[expect(clippy::cast_possible_truncation, reason = "any start will do")]
-            next_identification: seed as u32,
+            identifications: Identifications::new(setup, worker),
             passes_others: setup.balancer.services().iter().any(|service| service.nat == Nat::Dnat),
         }
     }
@@ -351,9 +351,7 @@ impl Translator {
             .offload
             .segments
             .map_or(1, |segments| frame.packet().len() / usize::from(segments.size.max(1)) + 1);
-        let identification = self.next_identification;
-        self.next_identification = identification.wrapping_add(u32::try_from(parts).unwrap_or(1));
-        identification
+        self.identifications.take(u32::try_from(parts).unwrap_or(1))
     }
 
     #[inline]

@@ -179,3 +179,16 @@ fn a_first_fragment_sent_twice_gets_one_identification() {
     let ids: Vec<_> = out.iter().map(|piece| View::of(piece).unwrap().fragment.unwrap().id).collect();
     assert_eq!(ids, [ids[0]; 4]);
 }
+
+#[test]
+fn no_two_workers_ever_use_one_identification_at_a_time() {
+    let mut rig = Plan { locals: &["10.9.0.1/32"], workers: 3, ..Plan::default() }.build();
+    let mut seen = std::collections::HashSet::new();
+    for worker in 0..3 {
+        for port in 1..200 {
+            let client = format!("198.51.100.{}:{port}", worker + 1);
+            let out = pass(&mut rig, &cut(&udp(&client, VIP, &[1; 3000]), 1400, port), worker);
+            assert!(seen.insert(View::of(&out[0]).unwrap().fragment.unwrap().id), "{client}");
+        }
+    }
+}
