@@ -120,6 +120,24 @@ fn an_error_from_the_client_s_side_reaches_the_backend() {
     }
 }
 
+#[test] // RFC 5508 REQ-7
+fn an_error_about_a_backend_s_own_request_comes_back_to_that_backend() {
+    for nat in [Nat::Full, Nat::Dnat] {
+        for (asking, vip) in [("10.0.0.2:50000", VIP), ("[2001:db8:2::2]:50000", VIP6)] {
+            let mut rig = Plan { nat, ..Plan::default() }.build();
+            let there = rig.send(0, &udp(asking, vip, b"?")).1;
+            let Seen { source, destination, .. } = seen(&there);
+            assert_ne!(source, socket(asking), "{nat:?}");
+            let (kind, code) = if vip == VIP { (3, 3) } else { (1, 4) };
+            let error =
+                icmp(&destination.ip().to_string(), &source.ip().to_string(), kind, code, [0; 4], &there);
+            let (verdict, out) = rig.send(0, &error);
+            assert_eq!(verdict, Verdict::Forward(Reason::IcmpError));
+            is_error(&out, vip, asking, (asking, vip));
+        }
+    }
+}
+
 #[test]
 fn the_translated_quote_is_the_start_of_the_packet_that_the_client_sent() {
     let mut rig = Plan::default().build();
