@@ -63,7 +63,7 @@ pub struct FlowCounts {
     pub opened: u64,
     /// Ended, by close or by idle timeout.
     pub ended: u64,
-    /// Closed flows that gave way to new ones before their time.
+    /// Closed and half-open flows that gave way to new ones before their time.
     pub reclaimed: u64,
     /// Are in the table.
     pub live: u64,
@@ -187,7 +187,7 @@ impl fmt::Display for Report {
         if reclaimed > 0 {
             write!(
                 f,
-                "\n         {} closed ones gave way before their time, to make room",
+                "\n         {} closed or half-open ones gave way before their time, to make room",
                 number(reclaimed)
             )?;
         }

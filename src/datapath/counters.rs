@@ -62,7 +62,7 @@ pub struct Counters {
     pub released: Count,
     /// Flows that ended, by close or by idle timeout.
     pub flows_ended: Count,
-    /// Closed flows that were removed before their time to make room.
+    /// Closed and half-open flows that were removed before their time to make room.
     pub flows_reclaimed: Count,
     ends: [[Count; Reason::COUNT]; Outcome::COUNT],
     backends: Box<[BackendCounters]>,
@@ -113,7 +113,7 @@ pub struct Totals {
     pub held: u64,
     /// Flows that ended.
     pub flows_ended: u64,
-    /// Closed flows removed early to make room.
+    /// Closed and half-open flows removed early to make room.
     pub flows_reclaimed: u64,
     /// How often each end was come to, for each reason; only what happened, in report order.
     pub ends: Vec<(Outcome, Reason, u64)>,

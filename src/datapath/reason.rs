@@ -62,7 +62,7 @@ reasons! {
     TableFull = "table_full",
     /// This client already has as many flows as one client may have.
     ClientLimit = "client_limit",
-    /// No local address and port is free towards the backend.
+    /// No local address and port is free towards the backend; in DNAT, the client's own are in use towards it.
     NoLocalPort = "no_local_port",
     /// Not the start of a flow, and no flow in the table has this tuple.
     NoFlow = "no_flow",
@@ -71,7 +71,7 @@ reasons! {
 
     /// Neither IPv4 nor IPv6, or a header is cut off or contradicts itself.
     Malformed = "malformed",
-    /// A checksum that the balancer has to believe is wrong: IPv4 header, ICMP, or TCP at layer 7.
+    /// A checksum that the balancer has to believe is wrong (IPv4 header, ICMP, TCP at layer 7) or missing (UDP over IPv6).
     BadChecksum = "bad_checksum",
     /// The source or destination cannot be on a wire: loopback, broadcast, unspecified, IPv4-mapped, a multicast source.
     Martian = "martian",
@@ -83,7 +83,7 @@ reasons! {
     OutOfWindow = "out_of_window",
     /// A fragment of a TCP segment for a layer-7 service, where no segments are put together from fragments.
     TcpFragment = "tcp_fragment",
-    /// A transport that is not balanced: neither TCP, UDP nor ICMP.
+    /// Neither TCP, UDP nor ICMP; or a packet with a source route or an authentication header.
     UnsupportedProtocol = "unsupported_protocol",
     /// An ICMP message that the balancer has no use for.
     IcmpUnsupported = "icmp_unsupported",
@@ -93,7 +93,7 @@ reasons! {
     IcmpBadMtu = "icmp_bad_mtu",
     /// A first fragment without the whole transport header, or one that would overwrite it (RFC 1858, RFC 3128).
     FragmentTiny = "fragment_tiny",
-    /// Too many fragments wait for their first one, and this was among the oldest.
+    /// Too many fragments wait for their first one: this was among the oldest, or its datagram has too many.
     FragmentOverflow = "fragment_overflow",
     /// The first fragment did not come in time.
     FragmentTimeout = "fragment_timeout",

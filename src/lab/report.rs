@@ -56,7 +56,7 @@ pub struct Flows {
     pub opened: u64,
     /// That ended.
     pub ended: u64,
-    /// That were closed, and removed early to make room.
+    /// That were closed or half-open, and removed early to make room.
     pub reclaimed: u64,
     /// That are in the table.
     pub live: u64,
