@@ -62,7 +62,7 @@ reasons! {
     TableFull = "table_full",
     /// This client already has as many flows as one client may have.
     ClientLimit = "client_limit",
-    /// No local address and port is free towards the backend; in DNAT, the client's own are in use towards it.
+    /// No local address and port is free towards the backend, nor, in DNAT, the client's own.
     NoLocalPort = "no_local_port",
     /// Not the start of a flow, and no flow in the table has this tuple.
     NoFlow = "no_flow",
