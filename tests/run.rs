@@ -178,9 +178,10 @@ fn what_it_changes_on_the_host_is_taken_back() {
     let script = r#"
         state() { grep -r . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf \
                       2>/dev/null | sort; ip rule; ip -6 rule; ip route show table all type unicast; }
+        rm -f "$3".*  # what an earlier run has said would be taken for this one's
         state > "$3.before"
         "$1" run -c "$2" > "$3.report" 2> "$3.said" & balancer=$!
-        for _ in $(seq 300); do grep -q ^ready: "$3.said" && break; sleep 0.1; done
+        for _ in $(seq 300); do grep -qs ^ready: "$3.said" && break; sleep 0.1; done
         state > "$3.during"
         kill -INT $balancer; wait $balancer || exit
         state > "$3.after"
