@@ -10,6 +10,11 @@
 //!
 //! Both write before they read, in one total order, so one of them always sees the other: the
 //! owner never sleeps over mail.
+//!
+//! Mail keeps its order, but has none with the owner's queue. The kernel remembers the queue of 4,096 tuples, enters one
+//! when we write its opposite, and leads the others by their hash. So where there are more, it may change the queue of a
+//! flow in the middle; then a packet on the owner's queue can overtake one that another worker has still to hand over.
+//! It takes a worker that lags at that moment, and nothing is lost or doubled by it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};

