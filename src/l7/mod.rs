@@ -5,6 +5,9 @@
 //! asynchronous stream of bytes that copies straight into and out of the stack's rings.
 //! All of one connection lives on one worker's thread: `Rc`, no locks.
 
+pub mod connect;
+pub mod exchange;
+pub mod spec;
 pub mod stack;
 pub mod stream;
 

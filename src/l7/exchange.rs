@@ -1,0 +1,115 @@
+//! What the two halves of the proxy say to each other: one request going out, one answer coming back.
+//!
+//! ```text
+//!   client ── front: TLS, hyper, route, headers ──Exchange──▶ upstreams: pool, connect, retry ── backend
+//!                                               ◀──Answer───
+//!                                               ◀──Failure──
+//! ```
+
+use std::fmt;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+
+use super::spec::{GroupId, UpstreamMode};
+use crate::packet::Endpoint;
+
+/// A request on its way to a backend, as it is to be sent: routed, checked, its headers written.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The request. Its URI has the scheme and the authority that the client asked for; the version is what the client spoke.
+    pub request: Request<Incoming>,
+    /// Where it goes.
+    pub group: GroupId,
+    /// Where its upstream comes from.
+    pub mode: UpstreamMode,
+    /// The client's end of its connection, for schedulers and for the PROXY protocol.
+    pub client: Endpoint,
+    /// The end that it was opened to.
+    pub vip: Endpoint,
+}
+
+/// The backend's answer.
+#[derive(Debug)]
+pub struct Answer<B> {
+    /// The response as the backend gave it. Where it is 101, `hyper::upgrade::on` gives the upstream's bytes.
+    pub response: Response<B>,
+    /// Who answered.
+    pub backend: Endpoint,
+    /// How the upstream was come by.
+    pub upstream: Origin,
+    /// How often the request was tried, at least once.
+    pub tries: u32,
+}
+
+/// How an upstream was come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was opened for this request.
+    New,
+    /// It had served others before.
+    Reused,
+}
+
+/// Why there is no answer. The word is the same in counters, logs and headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// No backend of the group is up and takes requests.
+    NoBackend,
+    /// As many requests wait for an upstream as may.
+    QueueFull,
+    /// None became free in time.
+    QueueTimeout,
+    /// Backends refused or could not be reached, as often as was tried.
+    ConnectFailed,
+    /// Connecting took too long.
+    ConnectTimeout,
+    /// TLS to the backend failed.
+    TlsFailed,
+    /// The backend closed or reset the connection behind the request and before its answer, and the request may not be sent twice.
+    ClosedEarly,
+    /// What the backend sent is not HTTP.
+    BadAnswer,
+    /// The answer's head took too long.
+    ResponseTimeout,
+    /// The client's body ended early: nobody is left to answer.
+    ClientGone,
+}
+
+impl Failure {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::NoBackend,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::TlsFailed,
+        Self::ClosedEarly,
+        Self::BadAnswer,
+        Self::ResponseTimeout,
+        Self::ClientGone,
+    ];
+
+    /// The one word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NoBackend => "no_backend",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::TlsFailed => "tls_failed",
+            Self::ClosedEarly => "closed_early",
+            Self::BadAnswer => "bad_answer",
+            Self::ResponseTimeout => "response_timeout",
+            Self::ClientGone => "client_gone",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}

@@ -1,0 +1,225 @@
+//! What layer 7 is to do, as configured: sites, their routes, and groups of backends.
+//!
+//! ```text
+//!   SiteSpec ── listen, TLS ──▶ RouteSpec: host, path ──▶ GroupSpec: scheduler, backends, limits
+//! ```
+//!
+//! All of it is plain and checked already: names are unique, ids are in range, durations make sense. Files are named, not
+//! read. Whoever makes a [`Plan`] in another way than from a configuration must keep that.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::balance::{BackendSpec, SchedulerKind};
+use crate::packet::Endpoint;
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The layer-7 virtual services.
+    pub sites: Vec<SiteSpec>,
+    /// What their routes lead to.
+    pub groups: Vec<GroupSpec>,
+    /// The bound of upstreams of all backends together.
+    pub upstreams: Option<usize>,
+}
+
+/// A group, by its place in [`Plan::groups`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GroupId(pub usize);
+
+/// One layer-7 virtual service.
+#[derive(Clone, Debug)]
+pub struct SiteSpec {
+    /// What people call it.
+    pub name: String,
+    /// Where it takes TCP connections. Families may be mixed.
+    pub listen: Vec<Endpoint>,
+    /// Where upstreams come from.
+    pub upstreams: UpstreamMode,
+    /// How TLS is ended; `None` for cleartext.
+    pub tls: Option<TlsSpec>,
+    /// Where requests go, at least one.
+    pub routes: Vec<RouteSpec>,
+    /// How long clients are waited for.
+    pub patience: Patience,
+}
+
+/// Where upstreams come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamMode {
+    /// They are kept and used again.
+    #[default]
+    Pool,
+    /// Each request opens one, which is closed behind the answer.
+    New,
+}
+
+/// How TLS is ended.
+#[derive(Clone, Debug)]
+pub struct TlsSpec {
+    /// The certificates, at least one. The first one is for clients whose SNI none fits, or that send none.
+    pub certificates: Vec<CertificateSpec>,
+    /// Whether clients must show a certificate.
+    pub client: ClientAuth,
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateSpec {
+    /// PEM files: the chain, the leaf first, and its key.
+    Files {
+        /// The chain.
+        chain: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
+    /// Made at the start, signed by nobody, for the VIPs and for the hosts of the routes.
+    Auto,
+}
+
+/// Whether clients must show a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked for one.
+    #[default]
+    None,
+    /// They are asked; one that is shown must be signed by these.
+    Optional(PathBuf),
+    /// They must show one that is signed by these.
+    Required(PathBuf),
+}
+
+/// Where some of the requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// The host that it is for.
+    pub host: HostPattern,
+    /// What the path begins with, by whole segments: `/v1` and `/v1/` both take `/v1` and `/v1/x`, never `/v10`.
+    /// `/` takes all.
+    pub path: String,
+    /// Where to.
+    pub group: GroupId,
+}
+
+/// A host, in lower case and without a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// Any, or none.
+    Any,
+    /// This one.
+    Exact(String),
+    /// All below this one: `*.example.com` is kept as `example.com`, and does not take that itself.
+    Below(String),
+}
+
+/// How long clients are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// The TLS handshake.
+    pub handshake: Duration,
+    /// A request's head, from its first byte, or from the opening of the connection for the first one.
+    pub head: Duration,
+    /// Between two requests of one connection.
+    pub keep_alive: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(75),
+        }
+    }
+}
+
+/// Backends that do the same, and how they are reached.
+#[derive(Clone, Debug)]
+pub struct GroupSpec {
+    /// What people call it.
+    pub name: String,
+    /// How a backend is picked.
+    pub scheduler: SchedulerKind,
+    /// The backends, at least one. Families may be mixed, and need not be the client's.
+    pub members: Vec<BackendSpec>,
+    /// What is spoken to them.
+    pub protocol: UpstreamProtocol,
+    /// How TLS is spoken to them; `None` for cleartext.
+    pub tls: Option<BackendTls>,
+    /// Whether they are told about the client before the first byte.
+    pub proxy_protocol: ProxyProtocol,
+    /// Bounds of their upstreams.
+    pub limits: UpstreamLimits,
+}
+
+/// What is spoken to backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2; without TLS, with prior knowledge.
+    Http2,
+}
+
+/// How TLS is spoken to backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendTls {
+    /// PEM file with who may sign their certificates.
+    pub ca: PathBuf,
+    /// The name that is asked for by SNI and must be in the certificate; `None` for the backend's address.
+    pub name: Option<String>,
+}
+
+/// Whether backends are told about the client before the first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// No.
+    #[default]
+    None,
+    /// By a PROXY protocol header, version 2. Such an upstream serves one client only.
+    V2,
+}
+
+/// Bounds of a group's upstreams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamLimits {
+    /// Upstreams of one backend at once.
+    pub connections: usize,
+    /// Those of them that may be idle.
+    pub idle: usize,
+    /// How long one may be idle.
+    pub idle_time: Duration,
+    /// How old one may become; it ends behind the request that it serves then.
+    pub age: Option<Duration>,
+    /// How many requests one may serve.
+    pub uses: Option<u64>,
+    /// Requests of the group that may wait for an upstream.
+    pub waiting: usize,
+    /// How long one may wait.
+    pub wait: Duration,
+    /// How long opening one may take, TLS included.
+    pub connect: Duration,
+    /// How long the head of the answer may take.
+    pub response: Duration,
+    /// Requests that may be tried again, in percent of all, beside ten a second that always may.
+    pub retry_percent: u32,
+}
+
+impl Default for UpstreamLimits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            idle: 256,
+            idle_time: Duration::from_secs(60),
+            age: None,
+            uses: None,
+            waiting: 1024,
+            wait: Duration::from_secs(5),
+            connect: Duration::from_secs(5),
+            response: Duration::from_mins(1),
+            retry_percent: 20,
+        }
+    }
+}
