@@ -7,8 +7,10 @@
 //! ```
 
 use std::fmt;
+use std::future::Future;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 
 use super::spec::{GroupId, UpstreamMode};
@@ -27,6 +29,15 @@ pub struct Exchange {
     pub client: Endpoint,
     /// The end that it was opened to.
     pub vip: Endpoint,
+}
+
+/// Who sends exchanges to backends. Used on one worker's thread.
+pub trait Forward {
+    /// The body of an answer, streamed.
+    type Body: Body<Data = Bytes>;
+
+    /// Sends a request and waits for the head of its answer. Dropping the future gives the request up.
+    fn forward(&self, exchange: Exchange) -> impl Future<Output = Result<Answer<Self::Body>, Failure>>;
 }
 
 /// The backend's answer.
