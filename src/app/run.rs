@@ -31,6 +31,8 @@ Examples:
   sudo fourseven run -c fourseven.toml
   sudo fourseven run --mode l4 --vip tcp/10.47.0.1:80 \\
       --backend 10.47.2.2:8080 --backend 10.47.2.3:8080
+  sudo fourseven run --mode l7 --vip tcp/10.47.0.1:443 --tls auto \\
+      --backend 10.47.2.2:8080 --backend 10.47.2.3:8080
   fourseven run --print-config --vip tcp/10.47.0.1:80 --backend 10.47.2.2:8080 > fourseven.toml";
 
 /// What `fourseven run` takes.
@@ -39,7 +41,7 @@ Examples:
 pub struct Args {
     /// The configuration.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = [
-        "mode", "vip", "backend", "nat", "scheduler", "local", "io", "queues", "tun",
+        "mode", "vip", "backend", "nat", "tls", "upstreams", "scheduler", "local", "io", "queues", "tun",
     ])]
     config: Option<PathBuf>,
     /// Print the final report as JSON.

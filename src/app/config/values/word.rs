@@ -8,6 +8,9 @@ use crate::app::config::source::quoted;
 const DEVICE_NAME: usize = 15;
 /// The longest name of a service.
 const SERVICE_NAME: usize = 64;
+/// The longest name of a group; there is room for a service's name and more, since groups are named
+/// after services where nobody named them.
+const GROUP_NAME: usize = 96;
 
 /// One of the words that there are.
 pub fn one_of<T: Copy>(name: &str, text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
@@ -42,16 +45,26 @@ pub fn device_name(text: &str) -> Result<String, Wrong> {
 
 /// A name for a service; it stands in reports and counters.
 pub fn service_name(text: &str) -> Result<String, Wrong> {
-    let wrong = |message: String, help: &str| Err(Wrong::new(message).help(help));
+    name(text, "service", "web", SERVICE_NAME)
+}
+
+/// A name for a group of backends.
+pub fn group_name(text: &str) -> Result<String, Wrong> {
+    name(text, "group", "api", GROUP_NAME)
+}
+
+fn name(text: &str, what: &str, example: &str, most: usize) -> Result<String, Wrong> {
+    let wrong = |message: String, help: String| Err(Wrong::new(message).help(help));
     if text.is_empty() {
-        return wrong("a service needs a name".to_owned(), "write one, such as web");
+        return wrong(format!("a {what} needs a name"), format!("write one, such as {example}"));
     }
-    if text.len() > SERVICE_NAME {
-        return wrong(format!("{} is longer than 64 bytes", quoted(text)), "write a shorter name");
+    if text.len() > most {
+        let message = format!("{} is longer than {most} bytes", quoted(text));
+        return wrong(message, "write a shorter name".to_owned());
     }
     if !plain(text) {
-        let message = format!("{} is not a name for a service", quoted(text));
-        return wrong(message, "use letters, digits, `-`, `_` and `.`, such as web-1");
+        let message = format!("{} is not a name for a {what}", quoted(text));
+        return wrong(message, format!("use letters, digits, `-`, `_` and `.`, such as {example}-1"));
     }
     Ok(text.to_owned())
 }
