@@ -18,6 +18,7 @@ mod signals;
 mod spinner;
 mod stop;
 mod tasks;
+mod upstream;
 mod virtio;
 mod worker;
 
@@ -31,4 +32,5 @@ pub use queue::{Queue, QueueKind, is_gone};
 pub use signals::SignalWatch;
 pub use stop::Stop;
 pub use tasks::run_with_tasks;
+pub use upstream::{Peek, UpstreamProbe, UpstreamSocket};
 pub use worker::{Pinning, WorkerOptions, run_workers};
