@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::app::config::Config;
 use crate::app::core::{Core, Listens};
-use crate::app::report::Report;
+use crate::app::report::{Layer7, Report};
 use crate::balance::{Balancer, ServiceSpec};
 use crate::datapath::{Counters, Datapath, Totals, WorkerId};
 use crate::flow::{LocalPool, Settings, Shared};
@@ -35,6 +35,7 @@ pub struct Account {
     services: Arc<[ServiceSpec]>,
     counters: Vec<Arc<Counters>>,
     flows: Arc<Shared>,
+    layer7: Option<Arc<dyn Fn() -> Layer7 + Send + Sync>>,
 }
 
 impl Cores {
@@ -75,18 +76,22 @@ impl Cores {
             .collect();
         Ok(Self {
             translators,
-            account: Account { services: config.services.as_slice().into(), counters, flows },
+            account: Account { services: config.services.as_slice().into(), counters, flows, layer7: None },
         })
     }
 }
 
 /// What makes the joint core of each worker, on that worker's thread: its translator, and the proxy that `proxy` makes.
-pub fn joined<P: Datapath>(
+pub fn joined<P, F>(
     translators: Vec<Translator>,
     services: &[ServiceSpec],
     plan: &Plan,
-    proxy: impl FnOnce(WorkerId) -> P + Clone + Send,
-) -> Vec<impl FnOnce(WorkerId) -> Core<P> + Send> {
+    proxy: F,
+) -> Vec<impl FnOnce(WorkerId) -> Core<P> + Send + use<P, F>>
+where
+    P: Datapath,
+    F: FnOnce(WorkerId) -> P + Clone + Send,
+{
     let listens = Arc::new(Listens::new(services, plan));
     let builder = |translator| {
         let (listens, proxy) = (Arc::clone(&listens), proxy.clone());
@@ -110,10 +115,18 @@ impl Account {
         self.counters.clone()
     }
 
+    /// The same with what layer 7 counts, which `read` reads.
+    #[must_use]
+    pub fn with_layer7(mut self, read: impl Fn() -> Layer7 + Send + Sync + 'static) -> Self {
+        self.layer7 = Some(Arc::new(read));
+        self
+    }
+
     /// What has happened so far.
     pub fn report(&self) -> Report {
         let totals = Totals::of(self.counters.iter().map(Arc::as_ref));
-        Report::new(&self.services, &totals, self.flows.live().into())
+        let layer7 = self.layer7.as_ref().map(|read| read());
+        Report::new(&self.services, &totals, self.flows.live().into()).with_layer7(layer7)
     }
 }
 
