@@ -196,6 +196,34 @@ fn a_large_segment_passes_whole_and_its_unfinished_sum_stays_unfinished() {
 }
 
 #[test]
+fn the_parts_of_large_segments_have_identifications_that_no_other_worker_uses() {
+    for workers in [1u8, 2, 3, 64] {
+        let mut rig = Plan { workers, ..Plan::default() }.build();
+        let mut used = std::collections::HashSet::new();
+        for (worker, port) in (0..workers).zip(40_000..).take(4) {
+            let client = format!("198.51.100.7:{port}");
+            is_forward(rig.send(worker, &tcp_syn(&client, VIP)).0, Reason::NewFlow);
+            for size in [1400u16, 700, 1400, 100] {
+                let mut packet = tcp(&client, VIP, "A", &[7; 14_000]);
+                packet[6] = 0; // may be fragmented
+                packet[10..12].fill(0);
+                let sum = checksum::of(&packet[..20]);
+                packet[10..12].copy_from_slice(&sum.to_be_bytes());
+                let segments = Segments { kind: SegmentKind::TcpV4, size, header_length: 40, ecn: false };
+                let offload = Offload { segments: Some(segments), ..Offload::default() };
+                let mut frame = Frame::copy_of(&packet, offload);
+                is_forward(rig.drive(worker, &mut frame), Reason::KnownFlow);
+                // Whoever cuts it numbers the parts one by one from the number of the whole.
+                let first = u16::from_be_bytes([frame.packet()[4], frame.packet()[5]]);
+                for part in 0..14_000 / size {
+                    assert!(used.insert(first.wrapping_add(part)), "{workers} workers, {size} bytes");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn idle_flows_end_when_their_time_has_come_and_not_before() {
     let mut rig = Plan::default().build();
     let _ = rig.send(0, &udp(CLIENT, VIP, b"?"));
