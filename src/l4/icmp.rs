@@ -36,13 +36,13 @@ impl Translator {
             return self.icmp_error(now, frame, view, kind, code, visited);
         }
         if answer::is_echo_request(view.family, kind) && self.balancer.is_vip(view.destination) {
-            return Self::answer_ping(frame, view);
+            return self.answer_ping(frame, view);
         }
         self.not_for_us(frame, view, Reason::IcmpUnsupported)
     }
 
-    pub(super) fn answer_ping(frame: &mut Frame, view: &View) -> Verdict {
-        if let Some(reason) = super::refuse::impossible_addresses(view) {
+    pub(super) fn answer_ping(&self, frame: &mut Frame, view: &View) -> Verdict {
+        if let Some(reason) = self.impossible_source(view) {
             return Verdict::Drop(reason);
         }
         answer::turn_into_echo_reply(frame.packet_mut(), view);

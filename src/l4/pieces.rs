@@ -84,7 +84,7 @@ impl Translator {
         arrival: Arrival,
     ) -> (Verdict, Route) {
         if self.is_ping_to_vip(view) {
-            return match Self::answer_ping(frame, view) {
+            return match self.answer_ping(frame, view) {
                 Verdict::Drop(reason) => (Verdict::Drop(reason), Route::Refused(reason)),
                 verdict => (verdict, Route::Echo),
             };
@@ -123,7 +123,7 @@ impl Translator {
         match route {
             Route::Elsewhere(worker) => Verdict::HandOver(worker),
             Route::Refused(reason) => Verdict::Drop(reason),
-            Route::Echo => Self::answer_ping(frame, view),
+            Route::Echo => self.answer_ping(frame, view),
             Route::Unchanged => self.not_for_us(frame, view, Reason::NotOurs),
             Route::Translated { .. } if view.hops <= 1 => Verdict::Drop(Reason::TtlExpired),
             Route::Translated { source, destination, id, traffic } => {

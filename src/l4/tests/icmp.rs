@@ -66,6 +66,17 @@ fn a_ping_to_a_vip_is_answered() {
 }
 
 #[test]
+fn a_ping_in_a_vip_s_own_name_is_not_answered() {
+    for (source, vip, kind) in [(VIP, VIP, 8), (VIP6, VIP6, 128)] {
+        for nat in [Nat::Full, Nat::Dnat] {
+            let mut rig = Plan { nat, ..Plan::default() }.build();
+            let ping = icmp(&address(source), &address(vip), kind, 0, [1, 2, 3, 4], b"me?");
+            assert_eq!(rig.send(0, &ping).0, Verdict::Drop(Reason::Martian), "{source} {vip}");
+        }
+    }
+}
+
+#[test]
 fn an_error_from_the_backends_side_reaches_the_client_about_its_own_packet() {
     for nat in [Nat::Full, Nat::Dnat] {
         for (client, vip, router, kinds) in [

@@ -176,6 +176,10 @@ fn addresses_that_cannot_be_are_dropped() {
             tcp("[::ffff:198.51.100.7]:40000", "[::ffff:203.0.113.1]:80", "S", b""),
             Reason::Martian,
         ),
+        ("a VIP as source", tcp("203.0.113.1:9", VIP, "S", b""), Reason::Martian),
+        ("the same, UDP", udp("203.0.113.1:9", "203.0.113.1:443", b""), Reason::Martian),
+        ("the same, no service", udp("203.0.113.1:9", "203.0.113.1:10", b""), Reason::Martian),
+        ("the same over IPv6", udp("[2001:db8:f::1]:9", VIP6, b""), Reason::Martian),
         ("not ours", tcp(CLIENT, "192.0.2.1:80", "S", b""), Reason::NotOurs),
     ] {
         let mut rig = Plan::default().build();
