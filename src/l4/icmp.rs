@@ -61,6 +61,12 @@ impl Translator {
         let Some(quote) = Quote::of(frame.packet(), view) else {
             return self.not_for_us(frame, view, Reason::IcmpNoFlow);
         };
+        // An error goes to whoever sent the packet that it quotes. One that does not was made up by somebody who can
+        // reach another of our addresses, such as a client who wants a backend to be taken for unreachable
+        // (RFC 5927 §4.1; Linux's connection tracking draws the same line).
+        if quote.tuple().source.address != view.destination {
+            return self.not_for_us(frame, view, Reason::IcmpNoFlow);
+        }
         let (flow, direction) = match self.flows.find(&quote.tuple().reversed(), visited) {
             Lookup::Here(flow, direction) => (flow, direction),
             Lookup::Elsewhere(worker) => return Verdict::HandOver(worker),
