@@ -124,6 +124,24 @@ fn join_id(pieces: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
+fn a_later_fragment_whose_hops_end_here_is_dropped_and_not_answered() {
+    for (client, vip, hops_at) in [(CLIENT, VIP, 8), (CLIENT6, VIP6, 7)] {
+        let mut rig = Plan::default().build();
+        let mut pieces = cut(&udp(client, vip, &[1; 4000]), 1400, 5);
+        for (piece, hops) in pieces.iter_mut().zip([64, 1, 0]) {
+            piece[hops_at] = hops;
+            if hops_at == 8 {
+                piece[10..12].fill(0);
+                let sum = checksum::of(&piece[..20]);
+                piece[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+        }
+        assert_eq!(pass(&mut rig, &pieces, 0).len(), 1);
+        assert_eq!(rig.count(Outcome::Dropped, Reason::TtlExpired), 2);
+    }
+}
+
+#[test]
 fn orphans_end_as_counted_drops() {
     let mut rig = Plan::default().build();
     let pieces = cut(&udp(CLIENT, VIP, &[1; 3000]), 1400, 5);

@@ -140,21 +140,57 @@ fn strangers_in_mid_flow_are_reset_but_resets_are_not_answered() {
     assert_eq!(rig.send(0, &udp(BACKENDS[0], "10.9.0.1:5000", b"late")).0, Verdict::Drop(Reason::NoFlow));
 }
 
+/// The same packet with that many hops left.
+fn with_hops(mut packet: Vec<u8>, hops: u8) -> Vec<u8> {
+    if packet[0] >> 4 == 4 {
+        packet[8] = hops;
+        packet[10..12].fill(0);
+        let sum = checksum::of(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        packet[7] = hops;
+    }
+    packet
+}
+
 #[test]
 fn the_end_of_the_hop_limit_is_answered() {
     for (client, vip, want) in [(CLIENT, VIP, (11, 0)), (CLIENT6, VIP6, (3, 0))] {
-        let mut packet = tcp(client, vip, "S", b"");
-        if packet[0] >> 4 == 4 {
-            packet[8] = 1;
-            packet[10..12].fill(0);
-            let sum = checksum::of(&packet[..20]);
-            packet[10..12].copy_from_slice(&sum.to_be_bytes());
-        } else {
-            packet[7] = 1;
+        for hops in [0, 1] {
+            let mut rig = Plan::default().build();
+            let packet = with_hops(tcp(client, vip, "S", b""), hops);
+            assert_eq!(icmp_of(&answer_of(&mut rig, &packet, Reason::TtlExpired)), want, "a new flow");
+            assert_eq!(rig.translators[0].flows().len(), 0, "none is opened");
         }
-        let out = answer_of(&mut Plan::default().build(), &packet, Reason::TtlExpired);
-        assert_eq!(icmp_of(&out), want);
     }
+}
+
+#[test]
+fn the_end_of_the_hop_limit_is_answered_in_known_flows_both_ways() {
+    for (client, vip, want) in [(CLIENT, VIP, (11, 0)), (CLIENT6, VIP6, (3, 0))] {
+        for make in [udp as fn(&str, &str, &[u8]) -> Vec<u8>, |a, b, payload| tcp(a, b, "A", payload)] {
+            for hops in [0, 1] {
+                let mut rig = Plan::default().build();
+                let is_udp = make(client, vip, b"") == udp(client, vip, b"");
+                let first = if is_udp { udp(client, vip, b"") } else { tcp(client, vip, "S", b"") };
+                let there = seen(&rig.send(0, &first).1);
+                let (backend, local) = (there.destination.to_string(), there.source.to_string());
+                for (from, to) in [(client, vip), (&*backend, &*local)] {
+                    let (verdict, out) = rig.send(0, &with_hops(make(from, to, b"x"), hops));
+                    assert_eq!(verdict, Verdict::Answer(Reason::TtlExpired), "{from} {hops}");
+                    assert_eq!(icmp_of(&out), want);
+                    let out = seen(&out);
+                    assert_eq!((out.source.ip(), out.destination.ip()), (socket(to).ip(), socket(from).ip()));
+                }
+                assert_eq!(rig.send(0, &with_hops(make(client, vip, b"x"), 2)).1[hops_at(vip)], 1);
+            }
+        }
+    }
+}
+
+/// Where the hops stand in a packet to there.
+fn hops_at(to: &str) -> usize {
+    if to.starts_with('[') { 7 } else { 8 }
 }
 
 #[test]
