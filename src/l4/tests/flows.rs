@@ -196,6 +196,26 @@ fn a_large_segment_passes_whole_and_its_unfinished_sum_stays_unfinished() {
 }
 
 #[test]
+fn what_may_be_fragmented_gets_an_identification_of_ours_and_what_may_not_keeps_its_own() {
+    let mut rig = Plan { locals: &["10.9.0.1/32"], ..Plan::default() }.build();
+    for (flags, kept) in [(0x40, true), (0, false)] {
+        let mut seen = std::collections::HashSet::new();
+        for client in ["198.51.100.7:1", "198.51.100.8:1", "198.51.100.7:1"] {
+            let mut packet = udp(client, VIP, b"x");
+            packet[4..7].copy_from_slice(&[0x12, 0x34, flags]);
+            packet[10..12].fill(0);
+            let sum = checksum::of(&packet[..20]);
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            let out = rig.send(0, &packet).1;
+            let _ = super::seen(&out);
+            assert_eq!(out[6], flags);
+            assert_eq!(out[4..6] == [0x12, 0x34], kept);
+            assert!(kept || seen.insert([out[4], out[5]]));
+        }
+    }
+}
+
+#[test]
 fn the_parts_of_large_segments_have_identifications_that_no_other_worker_uses() {
     for workers in [1u8, 2, 3, 64] {
         let mut rig = Plan { workers, ..Plan::default() }.build();
