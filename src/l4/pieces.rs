@@ -36,8 +36,12 @@ impl Translator {
             return self.first_fragment(now, frame, view, key, arrival, out);
         }
         if home != self.worker {
-            // Only the home lets fragments wait; to the owner it sends them after their first.
+            // Only the home lets fragments wait; to the owner it sends them after their first. That may have gone on to
+            // another worker, but not back: a route that leads back is that of an earlier first fragment.
             return match self.fragments.route(&key) {
+                Some(Route::Elsewhere(worker)) if visited(arrival).contains(worker) => {
+                    Verdict::Drop(Reason::FragmentTimeout)
+                }
                 Some(route) => self.take_route(frame, view, route),
                 None => Verdict::Drop(Reason::FragmentTimeout),
             };

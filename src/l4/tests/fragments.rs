@@ -1,5 +1,6 @@
 //! Fragmented datagrams through the translator, in any order, on any queue.
 
+use super::super::fragments::{DatagramKey, Route};
 use super::*;
 use crate::packet::View;
 
@@ -139,6 +140,39 @@ fn a_later_fragment_whose_hops_end_here_is_dropped_and_not_answered() {
         assert_eq!(pass(&mut rig, &pieces, 0).len(), 1);
         assert_eq!(rig.count(Outcome::Dropped, Reason::TtlExpired), 2);
     }
+}
+
+#[test] // RFC 8200 §4.5: only the first one's counts
+fn later_fragments_over_ipv6_may_say_another_next_header() {
+    for later_first in [false, true] {
+        let mut rig = Plan { workers: 3, ..Plan::default() }.build();
+        let whole = udp(CLIENT6, VIP6, &[1; 4000]);
+        let mut pieces = cut(&whole, 1400, 5);
+        for piece in &mut pieces[1..] {
+            piece[40] = 60;
+        }
+        if later_first {
+            pieces.reverse();
+        }
+        assert_eq!(pass(&mut rig, &pieces, 0).len(), 3);
+    }
+}
+
+#[test]
+fn a_later_fragment_is_not_sent_round_in_circles() {
+    let mut rig = Plan { workers: 3, ..Plan::default() }.build();
+    let pieces = cut(&udp(CLIENT, VIP, &[1; 4000]), 1400, 5);
+    let view = View::of(&pieces[1]).unwrap();
+    let key = DatagramKey::of(&view, &view.fragment.unwrap());
+    // Each of two first fragments of one datagram came by a worker that sent it on to the other.
+    for (worker, other) in [(0, 1), (1, 2), (2, 0)] {
+        let route = Route::Elsewhere(WorkerId(other));
+        assert!(rig.translators[worker].fragments.decide(rig.now, key, route).is_empty());
+    }
+    for worker in 0..3 {
+        assert_eq!(rig.send(worker, &pieces[1]).0, Verdict::Drop(Reason::FragmentTimeout));
+    }
+    assert!(rig.totals().agree());
 }
 
 #[test]
