@@ -1,6 +1,7 @@
 //! What goes no further, and what its sender hears of it.
 
 use super::*;
+use crate::packet::{ChecksumState, SegmentKind, Segments};
 
 fn answer_of(rig: &mut Rig, packet: &[u8], reason: Reason) -> Vec<u8> {
     let (verdict, out) = rig.send(0, packet);
@@ -32,6 +33,26 @@ fn a_vip_port_without_a_service_refuses() {
         let mut rig = Plan::default().build();
         let out = answer_of(&mut rig, &udp(client, vip, b"?"), Reason::NoService);
         assert_eq!(icmp_of(&out), if vip.starts_with('[') { (1, 4) } else { (3, 3) });
+    }
+}
+
+#[test]
+fn an_answer_has_nothing_of_what_was_unfinished_about_the_packet() {
+    for (packet, kind) in [
+        (tcp(CLIENT, VIP, "A", &[1; 20_000]), SegmentKind::TcpV4),
+        (tcp(CLIENT6, VIP6, "A", &[1; 20_000]), SegmentKind::TcpV6),
+        (udp(CLIENT6, "[2001:db8:f::1]:9", &[1; 20_000]), SegmentKind::Udp),
+    ] {
+        let start = if packet[0] >> 4 == 4 { 20 } else { 40 };
+        let offset = if kind == SegmentKind::Udp { 6 } else { 16 };
+        let segments = Segments { kind, size: 1400, header_length: start + 20, ecn: true };
+        let offload =
+            Offload { checksum: ChecksumState::Partial { start, offset }, segments: Some(segments) };
+        let mut frame = Frame::copy_of(&packet, offload);
+        let verdict = Plan::default().build().drive(0, &mut frame);
+        assert!(matches!(verdict, Verdict::Answer(_)), "{verdict:?}");
+        assert_eq!(frame.offload, Offload::default());
+        let _ = seen(frame.packet());
     }
 }
 
@@ -237,6 +258,22 @@ fn others_packets_go_on_unchanged_where_dnat_brings_them() {
     );
     let odd = tcp(CLIENT, "192.0.2.1:80", "SF", b"");
     assert_eq!(rig.send(0, &odd).0, Verdict::Forward(Reason::NotOurs));
+}
+
+#[test]
+fn what_is_for_our_own_addresses_never_goes_on_unchanged() {
+    for (from, to) in
+        [(CLIENT, VIP), (BACKENDS[0], "10.9.0.1:1"), (CLIENT6, VIP6), (BACKENDS6[0], "[2001:db8:9::1]:1")]
+    {
+        for protocol in [132, 47, 50, 41, 59] {
+            let mut rig = Plan { nat: Nat::Dnat, ..Plan::default() }.build();
+            let mut packet = udp(from, to, &[1; 20]);
+            let at = if packet[0] >> 4 == 4 { 9 } else { 6 };
+            packet[at] = protocol;
+            let verdict = rig.send(0, &with_hops(packet, 64)).0;
+            assert_eq!(verdict, Verdict::Drop(Reason::UnsupportedProtocol), "{to} {protocol}");
+        }
+    }
 }
 
 #[test]
