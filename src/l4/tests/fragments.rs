@@ -107,6 +107,26 @@ fn pass(rig: &mut Rig, pieces: &[Vec<u8>], start: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn fragments_on_their_flow_s_own_queue_come_back_to_it_from_wherever_they_meet() {
+    for (client, vip) in [(CLIENT, VIP), (CLIENT6, VIP6)] {
+        let mut rig = Plan { workers: 4, ..Plan::default() }.build();
+        for worker in 0..4u8 {
+            let client = client.replace("40000", &format!("4000{worker}"));
+            let there = seen(&rig.send(worker, &udp(&client, vip, b"short")).1);
+            for id in 0..16 {
+                let pieces = cut(&udp(&client, vip, &[3; 3000]), 1400, id);
+                let out: Vec<_> = pieces.iter().map(|piece| rig.send(worker, piece)).collect();
+                assert!(out.iter().all(|(verdict, _)| matches!(verdict, Verdict::Forward(_))), "{out:?}");
+                let out: Vec<_> = out.into_iter().map(|(_, packet)| packet).collect();
+                let there_too = seen(&join(&out));
+                assert_eq!((there_too.source, there_too.destination), (there.source, there.destination));
+            }
+        }
+        assert_eq!(rig.count(Outcome::Forwarded, Reason::NewFlow), 4);
+    }
+}
+
+#[test]
 fn datagrams_of_two_clients_with_one_identification_do_not_mix() {
     let mut rig = Plan { locals: &["10.9.0.1/32"], ..Plan::default() }.build();
     let ids: Vec<_> = ["198.51.100.7:1", "198.51.100.8:1"]
