@@ -5,7 +5,7 @@ use super::*;
 use crate::packet::View;
 
 /// Cuts a packet into fragments of at most `size` bytes of payload, which is a multiple of eight.
-fn cut(packet: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
+pub fn cut(packet: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
     let v4 = packet[0] >> 4 == 4;
     let header = if v4 { 20 } else { 40 };
     let payload = &packet[header..];

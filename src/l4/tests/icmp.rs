@@ -5,7 +5,7 @@ use crate::packet::quote::{self, Quote};
 use crate::packet::{ChecksumState, View};
 
 /// An ICMP message from `from` to `to`: type, code, the four bytes behind the checksum, and a body.
-fn icmp(from: &str, to: &str, kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Vec<u8> {
+pub fn icmp(from: &str, to: &str, kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Vec<u8> {
     let mut message = vec![kind, code, 0, 0];
     message.extend(rest);
     message.extend(body);
