@@ -1,6 +1,7 @@
 //! What goes no further, and what its sender hears of it.
 
 use super::*;
+use crate::balance::Health;
 use crate::packet::{ChecksumState, SegmentKind, Segments};
 
 fn answer_of(rig: &mut Rig, packet: &[u8], reason: Reason) -> Vec<u8> {
@@ -79,6 +80,23 @@ fn a_backend_that_refuses_again_and_again_is_not_asked_any_more() {
     }
     assert_eq!(asked, 3);
     assert_eq!(rig.totals().backends.iter().map(|b| b.refused).sum::<u64>(), 3);
+}
+
+#[test]
+fn a_client_cannot_make_a_backend_seem_to_refuse() {
+    // A backend may have dropped the SYN, for a wrong checksum say; and it answers what makes no sense without one by RST.
+    for flags in ["SA", "SF", "SFA", "A", "FA", "F", ""] {
+        let mut rig = Plan::default().build();
+        for port in 40_000..40_030 {
+            let client = format!("198.51.100.7:{port}");
+            let there = seen(&rig.send(0, &tcp(&client, VIP, "S", b"")).1);
+            assert_eq!(rig.send(0, &tcp(&client, VIP, flags, b"")).0, Verdict::Forward(Reason::KnownFlow));
+            let reset = tcp(&there.destination.to_string(), &there.source.to_string(), "R", b"");
+            assert_eq!(rig.send(0, &reset).0, Verdict::Forward(Reason::KnownFlow), "{flags}");
+        }
+        assert_eq!(rig.totals().backends.iter().map(|b| b.refused).sum::<u64>(), 0, "{flags}");
+        assert!(rig.balancer.backends().iter().all(|backend| backend.health() == Health::Up), "{flags}");
+    }
 }
 
 #[test]
