@@ -304,6 +304,8 @@ fn a_backend_that_is_killed_while_the_network_is_held_is_told_of() {
         return;
     }
     let mut lab = Lab::here(&["--hold"]);
+    // Backends do not fail in this story; what follows is counted on.
+    lab.await_line("3  A port without");
     let line = lab.await_line("backend-2   nsenter -t ");
     lab.await_line("In the client:");
     let pid = line.split_whitespace().nth(3).and_then(|word| word.parse().ok()).expect("a process id");
@@ -334,6 +336,8 @@ fn a_backend_command_and_all_that_it_starts_end_with_the_lab() {
 
     let (status, text) = Lab::here(&["--backend-cmd", "exit 3"]).end();
     assert!(status.code() == Some(1) && text.contains("the backend command ended"), "{text}");
+    // It is the user's command that has to be mended, and not the lab.
+    assert!(!text.contains("--memory"), "{text}");
 }
 
 #[test]
