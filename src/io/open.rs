@@ -230,7 +230,7 @@ fn check_name(name: &str) -> Result<(), IoError> {
 /// node that its host lacks puts a directory in its place.
 pub fn is_tun_node(path: &Path) -> bool {
     // 10:200 in `linux/miscdevice.h`, as `makedev` puts the two together where both are small.
-    const MISC_TUN: u64 = 10 << 8 | 200;
+    const MISC_TUN: u64 = 0x0ac8;
     fs::metadata(path).is_ok_and(|node| node.file_type().is_char_device() && node.rdev() == MISC_TUN)
 }
 
