@@ -222,7 +222,7 @@ fn site_line(site: &SiteSpec, plan: &Plan) -> String {
 fn advised(error: IoError) -> anyhow::Error {
     let denied = |source: &std::io::Error| source.kind() == std::io::ErrorKind::PermissionDenied;
     let advice = match &error {
-        IoError::NoTunNode => NO_NODE,
+        IoError::NoTunNode | IoError::NotTheTunNode => NO_NODE,
         IoError::NodeNotPermitted { .. } => NODE_DENIED,
         IoError::DeviceNotPermitted { .. } => DEVICE_DENIED,
         IoError::Netlink { source, .. } | IoError::Sysctl { source, .. } if denied(source) => HOST_DENIED,
@@ -238,11 +238,13 @@ To see it work, with nothing to prepare:  fourseven lab";
 const NODE_DENIED: &str = "\
 To balance here, run it as root:          sudo fourseven run ...
 To let everybody make such devices:       sudo chmod 0666 /dev/net/tun (each still needs rights in its network)
+In a container, as root:                  start it with --device /dev/net/tun
 To see it work, with nothing to prepare:  fourseven lab";
 
 const DEVICE_DENIED: &str = "\
 To balance here, run it as root:          sudo fourseven run ...
 In a network of its own, without root:    unshare --user --map-root-user --net fourseven run ...
+In a container, as root:                  start it with --cap-add NET_ADMIN
 To see it work, with nothing to prepare:  fourseven lab";
 
 const HOST_DENIED: &str = "\

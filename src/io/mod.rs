@@ -26,7 +26,7 @@ pub use clock::Clock;
 pub use drive::{More, Turn, Worker, settle_mail};
 pub use error::IoError;
 pub use offload::OffloadQueue;
-pub use open::{IoChoice, Opened, TunRequest, UnknownChoice, open};
+pub use open::{IoChoice, Opened, TunRequest, UnknownChoice, is_tun_node, open};
 pub use plain::PlainQueue;
 pub use queue::{Queue, QueueKind, is_gone};
 pub use signals::SignalWatch;

@@ -36,6 +36,10 @@ pub fn device_name(text: &str) -> Result<String, Wrong> {
             format!("{} has {} bytes, and a device's name has at most 15", quoted(text), text.len());
         return wrong(message, "write a shorter one, such as fs0");
     }
+    if text == "all" || text == "default" {
+        let message = format!("{} stands for other devices in the kernel's settings", quoted(text));
+        return wrong(message, "write another name, such as fs0");
+    }
     if !plain(text) || text == "." || text == ".." {
         let message = format!("{} is not a name for a device", quoted(text));
         return wrong(message, "use letters, digits, `-`, `_` and `.`, such as fs0");
@@ -81,7 +85,8 @@ mod tests {
     #[test]
     fn names_that_would_need_quotes_are_refused() {
         assert!(device_name("fs0").is_ok() && device_name("a23456789012345").is_ok());
-        for name in ["", "a234567890123456", "a/b", "a b", "..", "fs%d", "ü", "a:b", "a\"b"] {
+        for name in ["", "a234567890123456", "a/b", "a b", "..", "fs%d", "ü", "a:b", "a\"b", "all", "default"]
+        {
             assert!(device_name(name).is_err(), "{name}");
         }
         assert!(service_name("web-1.example_x").is_ok());
