@@ -7,6 +7,8 @@
 
 pub mod connect;
 pub mod exchange;
+pub mod front;
+pub mod proxy;
 pub mod spec;
 pub mod stack;
 pub mod stream;
