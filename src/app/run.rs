@@ -14,15 +14,18 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 
 use crate::app::config::{self, Config, Flags, counted};
-use crate::app::cores::{Account, Cores};
+use crate::app::cores::{Account, Cores, device_traits, joined};
+use crate::app::layer7::Layer7;
 use crate::app::{WRONG, check, output};
 use crate::balance::ServiceSpec;
 use crate::datapath::Nat;
 use crate::io::host::{Host, HostPlan};
-use crate::io::{self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_workers};
+use crate::io::{
+    self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_with_tasks, run_workers,
+};
 use crate::l7::spec::{Plan, SiteSpec, UpstreamMode};
 
 const AFTER: &str = "\
@@ -120,10 +123,19 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     for warning in warnings {
         output::say(format_args!("warning: {warning}"));
     }
-    // Where a configuration can have layer 7, this is what it says of it.
-    let plan = Plan::default();
-    let Cores { translators, account } = Cores::build(config, &plan, queues.len())?;
+    let plan = &config.plan;
+    let Cores { translators, mut account } = Cores::build(config, plan, queues.len())?;
     let stop = Stop::new();
+    let layer7 = if plan.sites.is_empty() {
+        None
+    } else {
+        let device = device_traits(tun.mtu, kind);
+        let layer7 = Layer7::build(plan, config.health, device, queues.len())?;
+        layer7.watch_certificates(&stop).context("cannot watch the certificates")?;
+        let counted = layer7.clone();
+        account = account.with_layer7(move || counted.report());
+        Some(layer7)
+    };
     let signals = {
         let account = account.clone();
         SignalWatch::start(stop.clone(), move || match form.of(&account) {
@@ -131,7 +143,7 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
             Err(error) => output::complain(&error),
         })?
     };
-    let host = if tun.configure { Some(configure(config, &plan, &name).map_err(advised)?) } else { None };
+    let host = if tun.configure { Some(configure(config, plan, &name).map_err(advised)?) } else { None };
     for change in host.iter().flat_map(Host::changes) {
         output::say(format_args!("host: {change}"));
     }
@@ -142,17 +154,17 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
         output::say(service_line(service));
     }
     for site in &plan.sites {
-        output::say(site_line(site, &plan));
+        output::say(site_line(site, plan));
     }
     output::say(format_args!("ready: {name} is balancing; Ctrl-C ends it"));
-    let ended = run_workers(
-        translators,
-        queues,
-        account.counters(),
-        Clock::start(),
-        &stop,
-        &WorkerOptions::default(),
-    );
+    let (counters, clock, options) = (account.counters(), Clock::start(), WorkerOptions::default());
+    let ended = match layer7 {
+        None => run_workers(translators, queues, counters, clock, &stop, &options).map(drop),
+        Some(layer7) => {
+            let builders = joined(translators, &config.services, plan, move |worker| layer7.proxy(worker));
+            run_with_tasks(builders, queues, counters, clock, &stop, &options)
+        }
+    };
     for problem in host.into_iter().flat_map(Host::undo) {
         output::say(format_args!("warning: {problem}"));
     }

@@ -25,6 +25,7 @@ mod failure;
 mod hello;
 mod material;
 mod pem;
+mod secure;
 mod terminator;
 
 use std::sync::{Arc, LazyLock};
