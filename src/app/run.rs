@@ -113,6 +113,11 @@ impl Form {
 
 /// Balances until a signal ends it.
 fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
+    // Until `cores::joined` is given a proxy here, and the workers are run with tasks.
+    anyhow::ensure!(
+        config.plan.sites.is_empty(),
+        "layer 7 can be configured and checked, but not be run yet"
+    );
     let tun = &config.tun;
     let request = TunRequest { name: tun.name.clone(), io: tun.io, queues: tun.queues };
     let Opened { name, queues, kind, why, warnings } = io::open(&request).map_err(advised)?;
@@ -120,9 +125,7 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     for warning in warnings {
         output::say(format_args!("warning: {warning}"));
     }
-    // Where a configuration can have layer 7, this is what it says of it.
-    let plan = Plan::default();
-    let Cores { translators, account } = Cores::build(config, &plan, queues.len())?;
+    let Cores { translators, account } = Cores::build(config, queues.len())?;
     let stop = Stop::new();
     let signals = {
         let account = account.clone();
@@ -131,7 +134,7 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
             Err(error) => output::complain(&error),
         })?
     };
-    let host = if tun.configure { Some(configure(config, &plan, &name).map_err(advised)?) } else { None };
+    let host = if tun.configure { Some(configure(config, &name).map_err(advised)?) } else { None };
     for change in host.iter().flat_map(Host::changes) {
         output::say(format_args!("host: {change}"));
     }
@@ -141,8 +144,8 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     for service in &config.services {
         output::say(service_line(service));
     }
-    for site in &plan.sites {
-        output::say(site_line(site, &plan));
+    for site in &config.plan.sites {
+        output::say(site_line(site, &config.plan));
     }
     output::say(format_args!("ready: {name} is balancing; Ctrl-C ends it"));
     let ended = run_workers(
@@ -163,13 +166,13 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
 }
 
 /// Makes the host send the packets to the device.
-fn configure(config: &Config, plan: &Plan, device: &str) -> Result<Host, IoError> {
+fn configure(config: &Config, device: &str) -> Result<Host, IoError> {
     let mut vips: Vec<IpAddr> = config
         .services
         .iter()
         .flat_map(|service| &service.listen)
         .map(|listen| listen.endpoint)
-        .chain(plan.sites.iter().flat_map(|site| &site.listen).copied())
+        .chain(config.plan.sites.iter().flat_map(|site| &site.listen).copied())
         .map(|endpoint| endpoint.address.into())
         .collect();
     let mut dnat_backends: Vec<IpAddr> = config
