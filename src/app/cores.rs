@@ -17,7 +17,6 @@ use crate::datapath::{Counters, Datapath, Totals, WorkerId};
 use crate::flow::{LocalPool, Settings, Shared};
 use crate::io::QueueKind;
 use crate::l4::{Setup, Translator};
-use crate::l7::spec::Plan;
 use crate::l7::stack::{DeviceTraits, Offloads};
 use crate::packet::Endpoint;
 
@@ -44,14 +43,14 @@ impl Cores {
     /// # Errors
     /// When the services do not fit each other, which the checks of a configuration prevent, or when
     /// the system gives no randomness for a seed that was not configured.
-    pub fn build(config: &Config, plan: &Plan, workers: usize) -> anyhow::Result<Self> {
+    pub fn build(config: &Config, workers: usize) -> anyhow::Result<Self> {
         let seed = match config.seed {
             Some(seed) => seed,
             None => getrandom::u64().context("cannot get a random seed")?,
         };
         let balancer = Balancer::new(config.services.clone(), config.health, seed)?;
-        let balancer =
-            balancer.with_addresses(plan.sites.iter().flat_map(|site| &site.listen).map(|at| at.address));
+        let balancer = balancer
+            .with_addresses(config.plan.sites.iter().flat_map(|site| &site.listen).map(|at| at.address));
         let settings = Settings {
             max_flows: config.flows.max,
             max_flows_per_client: config.flows.max_per_client,
@@ -84,15 +83,14 @@ impl Cores {
 /// What makes the joint core of each worker, on that worker's thread: its translator, and the proxy that `proxy` makes.
 pub fn joined<P, F>(
     translators: Vec<Translator>,
-    services: &[ServiceSpec],
-    plan: &Plan,
+    config: &Config,
     proxy: F,
 ) -> Vec<impl FnOnce(WorkerId) -> Core<P> + Send + use<P, F>>
 where
     P: Datapath,
     F: FnOnce(WorkerId) -> P + Clone + Send,
 {
-    let listens = Arc::new(Listens::new(services, plan));
+    let listens = Arc::new(Listens::new(&config.services, &config.plan));
     let builder = |translator| {
         let (listens, proxy) = (Arc::clone(&listens), proxy.clone());
         move |worker| Core::new(translator, proxy(worker), listens)
@@ -139,7 +137,7 @@ mod tests {
     fn the_full_example_makes_cores_that_have_nothing_to_report() {
         let source = Source::new("full.toml", include_str!("../../tests/good/full.toml"));
         let config = config::from_toml(&source).config.unwrap();
-        let cores = Cores::build(&config, &Plan::default(), 3).unwrap();
+        let cores = Cores::build(&config, 3).unwrap();
         assert_eq!((cores.translators.len(), cores.account.counters().len()), (3, 3));
         let report = cores.account.report();
         assert!(report.agree && report.packets.received == 0);

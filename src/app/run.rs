@@ -116,6 +116,7 @@ impl Form {
 
 /// Balances until a signal ends it.
 fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
+    // Until `cores::joined` is given a proxy here, and the workers are run with tasks.
     let tun = &config.tun;
     let request = TunRequest { name: tun.name.clone(), io: tun.io, queues: tun.queues };
     let Opened { name, queues, kind, why, warnings } = io::open(&request).map_err(advised)?;
@@ -123,14 +124,13 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     for warning in warnings {
         output::say(format_args!("warning: {warning}"));
     }
-    let plan = &config.plan;
-    let Cores { translators, mut account } = Cores::build(config, plan, queues.len())?;
+    let Cores { translators, mut account } = Cores::build(config, queues.len())?;
     let stop = Stop::new();
-    let layer7 = if plan.sites.is_empty() {
+    let layer7 = if config.plan.sites.is_empty() {
         None
     } else {
         let device = device_traits(tun.mtu, kind);
-        let layer7 = Layer7::build(plan, config.health, device, queues.len())?;
+        let layer7 = Layer7::build(&config.plan, config.health, device, queues.len())?;
         layer7.watch_certificates(&stop).context("cannot watch the certificates")?;
         let counted = layer7.clone();
         account = account.with_layer7(move || counted.report());
@@ -143,7 +143,7 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
             Err(error) => output::complain(&error),
         })?
     };
-    let host = if tun.configure { Some(configure(config, plan, &name).map_err(advised)?) } else { None };
+    let host = if tun.configure { Some(configure(config, &name).map_err(advised)?) } else { None };
     for change in host.iter().flat_map(Host::changes) {
         output::say(format_args!("host: {change}"));
     }
@@ -153,15 +153,15 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     for service in &config.services {
         output::say(service_line(service));
     }
-    for site in &plan.sites {
-        output::say(site_line(site, plan));
+    for site in &config.plan.sites {
+        output::say(site_line(site, &config.plan));
     }
     output::say(format_args!("ready: {name} is balancing; Ctrl-C ends it"));
     let (counters, clock, options) = (account.counters(), Clock::start(), WorkerOptions::default());
     let ended = match layer7 {
         None => run_workers(translators, queues, counters, clock, &stop, &options).map(drop),
         Some(layer7) => {
-            let builders = joined(translators, &config.services, plan, move |worker| layer7.proxy(worker));
+            let builders = joined(translators, config, move |worker| layer7.proxy(worker));
             run_with_tasks(builders, queues, counters, clock, &stop, &options)
         }
     };
@@ -175,13 +175,13 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
 }
 
 /// Makes the host send the packets to the device.
-fn configure(config: &Config, plan: &Plan, device: &str) -> Result<Host, IoError> {
+fn configure(config: &Config, device: &str) -> Result<Host, IoError> {
     let mut vips: Vec<IpAddr> = config
         .services
         .iter()
         .flat_map(|service| &service.listen)
         .map(|listen| listen.endpoint)
-        .chain(plan.sites.iter().flat_map(|site| &site.listen).copied())
+        .chain(config.plan.sites.iter().flat_map(|site| &site.listen).copied())
         .map(|endpoint| endpoint.address.into())
         .collect();
     let mut dnat_backends: Vec<IpAddr> = config

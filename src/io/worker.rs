@@ -1,9 +1,8 @@
 //! Threads for workers: one each, on a processor of its own, awake when there is something to do.
 //!
 //! This is the loop for cores that have no tasks beside them; [`run_with_tasks`](super::tasks::run_with_tasks) has the
-//! other. They are two because tokio's reactor is woken through a file of its own whenever something wakes the
-//! task that drives a worker, the queue as well. Layer 4 alone sleeps behind nearly every packet of a
-//! ping-pong, and would pay for that each time.
+//! other. Both make the same system calls and move bulk at the same speed, but a sleep in a runtime costs more than one
+//! in a bare epoll: over 20,000 exchanges of single datagrams at layer 4, 10 % more processor time.
 //!
 //! ```text
 //!        ┌──────────── more ───────────┐

@@ -45,13 +45,14 @@ impl Balancer {
         let plan = Plan { sites: vec![site], ..Plan::default() };
         let backends: Vec<Endpoint> = backends.into_iter().map(Endpoint::from).collect();
         net.balancer.run(move || {
-            let config = config::from_toml(&Source::new("test.toml", &text)).config.unwrap();
+            let mut config = config::from_toml(&Source::new("test.toml", &text)).config.unwrap();
+            config.plan = plan;
             let opened = io::open(&TunRequest { name: "fs0".into(), io, queues }).unwrap();
-            let Cores { translators, account } = Cores::build(&config, &plan, queues).unwrap();
+            let Cores { translators, account } = Cores::build(&config, queues).unwrap();
             let device = device_traits(config.tun.mtu, opened.kind);
-            let listen = plan.sites[0].listen.clone();
+            let listen = config.plan.sites[0].listen.clone();
             let proxy = move |worker| Proxy::new(device, worker, queues, &listen, &backends);
-            let builders = joined(translators, &config.services, &plan, proxy);
+            let builders = joined(translators, &config, proxy);
             let stop = Stop::new();
             let (counters, theirs) = (account.counters(), stop.clone());
             let (ready, is_ready) = mpsc::channel();

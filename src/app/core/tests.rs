@@ -39,7 +39,8 @@ backends = ["10.0.0.1:8080", "[fd00::1]:8080"]
 "#;
 
 fn config() -> config::Config {
-    config::from_toml(&Source::new("joint.toml", LAYER_4)).config.unwrap()
+    let config = config::from_toml(&Source::new("joint.toml", LAYER_4)).config.unwrap();
+    config::Config { plan: plan(), ..config }
 }
 
 fn listens() -> Listens {
@@ -193,9 +194,9 @@ impl Datapath for Taker {
 
 #[test]
 fn vips_of_layer_7_answer_pings_and_refuse_other_ports() {
-    let (config, plan) = (config(), plan());
-    let cores = Cores::build(&config, &plan, 1).unwrap();
-    let builders = crate::app::cores::joined(cores.translators, &config.services, &plan, |_| Taker);
+    let config = config();
+    let cores = Cores::build(&config, 1).unwrap();
+    let builders = crate::app::cores::joined(cores.translators, &config, |_| Taker);
     let mut core = builders.into_iter().next().unwrap()(WorkerId(0));
     let mut verdict = |packet: &[u8]| {
         let mut frame = Frame::copy_of(packet, Offload::default());
@@ -224,6 +225,6 @@ fn layer_7_needs_no_layer_4_beside_it() {
     let config = config::Config { services: Vec::new(), ..config() };
     let tun = config::Tun { local: Vec::new(), ..config.tun };
     let config = config::Config { tun, ..config };
-    let cores = Cores::build(&config, &plan(), 2).unwrap();
+    let cores = Cores::build(&config, 2).unwrap();
     assert_eq!(cores.translators.len(), 2);
 }
