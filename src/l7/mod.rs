@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod spec;
 pub mod stack;
 pub mod stream;
+pub mod upstream;
 
 pub use stack::{Accepted, Stack};
 pub use stream::FlowStream;
