@@ -6,11 +6,13 @@
 mod check;
 pub mod cli;
 pub mod config;
+pub mod core;
 pub mod cores;
 pub mod lab;
 pub mod output;
 pub mod report;
 mod run;
+pub mod upstream;
 
 use std::process::ExitCode;
 

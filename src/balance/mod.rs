@@ -80,7 +80,8 @@ impl Balancer {
         self.by_listen.get(&Listen { protocol, endpoint }).copied()
     }
 
-    /// Whether any service listens on this address, whatever the protocol and port.
+    /// Whether any service listens on this address, whatever the protocol and port, or it was added as
+    /// a VIP by itself.
     #[inline]
     pub fn is_vip(&self, address: Address) -> bool {
         self.addresses.contains(&address)

@@ -7,9 +7,12 @@
 
 pub mod connect;
 pub mod exchange;
+pub mod front;
+pub mod proxy;
 pub mod spec;
 pub mod stack;
 pub mod stream;
+pub mod tls;
 pub mod upstream;
 
 pub use stack::{Accepted, Stack};

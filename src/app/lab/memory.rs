@@ -5,6 +5,7 @@ use anyhow::Context;
 use crate::app::config::{self, Flags, render};
 use crate::app::cores::Cores;
 use crate::app::output;
+use crate::l7::spec::Plan;
 use crate::lab::memory::Balancer;
 use crate::lab::report::Report;
 
@@ -16,7 +17,7 @@ use crate::lab::report::Report;
 pub fn balancer(flags: &Flags) -> anyhow::Result<Balancer> {
     let (source, checked) = config::from_flags(flags);
     let config = checked.config.with_context(|| render(&source, &checked.mistakes, output::look()))?;
-    let Cores { translators, account } = Cores::build(&config, 1)?;
+    let Cores { translators, account } = Cores::build(&config, &Plan::default(), 1)?;
     let core = translators.into_iter().next().context("no core was built")?;
     let counters = account.counters().into_iter().next().context("no core counts")?;
     let report = move || {

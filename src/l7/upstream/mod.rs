@@ -44,7 +44,6 @@ use super::connect::Connect;
 use crate::datapath::WorkerId;
 
 pub use self::body::{AnswerBody, BodyLost};
-pub use self::open::BackendSecurity;
 pub use self::pool::Shared;
 pub use self::reason::{BackendCounts, BackendReport, DropReason, GroupReport, OpenReason};
 

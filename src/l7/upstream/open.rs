@@ -1,7 +1,6 @@
 //! How an upstream is opened: a connection, what the backend is told about the client, TLS, and hyper above it.
 
 use std::future::Future;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,11 +9,8 @@ use std::task::Poll;
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, Instant};
-use tokio_rustls::TlsConnector;
 
 use super::body::Outgoing;
 use super::lease::{Handle, Lease, Slot};
@@ -23,37 +19,12 @@ use super::proxy_header;
 use super::wire::{Reuse, Sharing, Transport, Upstream, Wire};
 use crate::l7::connect::Connect;
 use crate::l7::exchange::Failure;
-use crate::l7::spec::{ProxyProtocol, UpstreamProtocol};
+use crate::l7::spec::ProxyProtocol;
 use crate::packet::{Endpoint, FiveTuple};
 
 /// How often an HTTP/2 backend with requests in flight is asked whether it is still there, and how long it may take
 /// to answer: a dead path must not swallow one request after another.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
-
-/// What TLS to a group's backends needs.
-#[derive(Clone, Debug)]
-pub struct BackendSecurity {
-    /// Who is trusted, and what is shown. What is offered by ALPN is set here.
-    pub config: Arc<ClientConfig>,
-    /// The name that is asked for and must be in the certificate; `None` for the backend's address.
-    pub name: Option<ServerName<'static>>,
-}
-
-impl BackendSecurity {
-    /// The same, offering the one protocol that will be spoken.
-    pub(super) fn speaking(mut self, protocol: UpstreamProtocol) -> Self {
-        Arc::make_mut(&mut self.config).alpn_protocols = vec![alpn(protocol).to_vec()];
-        self
-    }
-}
-
-/// RFC 7301 §6 and RFC 9113 §3.1.
-fn alpn(protocol: UpstreamProtocol) -> &'static [u8] {
-    match protocol {
-        UpstreamProtocol::Http1 => b"http/1.1",
-        UpstreamProtocol::Http2 => b"h2",
-    }
-}
 
 /// Opens an upstream within its time.
 pub(super) async fn open(
@@ -91,7 +62,7 @@ async fn establish(
         worker,
         group.sharing(),
         reuse,
-        group.security.is_some(),
+        group.tls.is_some(),
         Instant::now(),
         link.probe,
     ));
@@ -100,38 +71,18 @@ async fn establish(
         let header = proxy_header::header(tuple.source, tuple.destination);
         wire.write_all(&header).await.map_err(|_| Failure::ConnectFailed)?;
     }
-    let transport = match &group.security {
+    let transport = match &group.tls {
         None => Transport::Plain(wire),
-        Some(security) => seal(security, group.protocol, endpoint, wire).await?,
+        Some(client) => {
+            let (stream, _) = client.connect(wire, endpoint.address.into()).await.map_err(|failure| {
+                slot.shared.note_tls(slot.group, failure.cause);
+                Failure::TlsFailed
+            })?;
+            Transport::Tls(stream)
+        }
     };
     let handle = speak(transport, &upstream).await.map_err(|_| Failure::ConnectFailed)?;
     Ok((upstream, handle))
-}
-
-async fn seal(
-    security: &BackendSecurity,
-    protocol: UpstreamProtocol,
-    endpoint: Endpoint,
-    wire: Wire,
-) -> Result<Transport, Failure> {
-    let address = || ServerName::IpAddress(std::net::IpAddr::from(endpoint.address).into());
-    let name = security.name.clone().unwrap_or_else(address);
-    let connector = TlsConnector::from(Arc::clone(&security.config));
-    let tls = connector.connect(name, wire).await.map_err(|error| match error.kind() {
-        // What rustls has to say comes as one of the first three. Closed in the middle of the handshake, the last one, is
-        // how some say no. The rest is the connection's.
-        io::ErrorKind::InvalidData
-        | io::ErrorKind::InvalidInput
-        | io::ErrorKind::Other
-        | io::ErrorKind::UnexpectedEof => Failure::TlsFailed,
-        _ => Failure::ConnectFailed,
-    })?;
-    // A backend that knows no ALPN speaks HTTP/1.1; that it speaks HTTP/2 it has to say (RFC 9113 §3.2).
-    let chosen = tls.get_ref().1.alpn_protocol();
-    if protocol == UpstreamProtocol::Http2 && chosen != Some(alpn(protocol)) {
-        return Err(Failure::TlsFailed);
-    }
-    Ok(Transport::Tls(Box::new(tls)))
 }
 
 /// Sets hyper up, whose task of the connection lives on this worker.

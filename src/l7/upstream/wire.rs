@@ -22,12 +22,12 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-use tokio_rustls::client::TlsStream;
 
 use super::pool::Shared;
 use super::reason::DropReason;
 use crate::datapath::BackendId;
 use crate::l7::connect::{Duplex, Probe, Standing};
+use crate::l7::tls::BackendStream;
 
 /// A request is in flight.
 const BUSY: u8 = 1;
@@ -317,7 +317,7 @@ pub(super) enum Transport {
     /// Cleartext.
     Plain(Wire),
     /// TLS.
-    Tls(Box<TlsStream<Wire>>),
+    Tls(BackendStream<Wire>),
 }
 
 impl AsyncRead for Transport {

@@ -1,0 +1,35 @@
+//! The front: what clients speak to.
+//!
+//! ```text
+//!   connection ── secured ──▶ session ── guard ──▶ hyper ──▶ target, route, headers ──▶ Forward
+//!                                │                                   │ refused            │ failed
+//!                                ◀───────────── answer ◀─────────────┴────────────────────┘
+//! ```
+//!
+//! [`serve`] takes one connection from its first byte to its last. Nothing is forwarded of a request that can be read
+//! in two ways, or that no route takes: such a one has a [`Refusal`].
+
+mod answer;
+mod chunks;
+mod counters;
+mod guard;
+mod head;
+mod headers;
+mod life;
+mod path;
+mod refusal;
+mod rewind;
+mod route;
+mod session;
+mod target;
+mod tunnel;
+
+#[cfg(test)]
+mod tests;
+
+pub use answer::BodyError;
+pub use counters::{FrontCounters, Spoken};
+pub use headers::Security;
+pub use refusal::Refusal;
+pub use route::Routes;
+pub use session::{Agreed, Arrived, Drain, Site, serve};

@@ -1,0 +1,218 @@
+//! A backend in memory: a hyper server behind a hyper client, so that heads, bodies, trailers and upgrades are real.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::HeaderMap;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::spawn_local;
+
+use super::endpoint;
+use crate::l7::exchange::{Answer, Exchange, Failure, Forward, Origin};
+use crate::l7::spec::GroupId;
+
+/// What the backend does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Does {
+    /// Answers with the request's body, and its trailers if it had any.
+    Echo,
+    /// Answers without looking at the body.
+    Ignore,
+    /// Never.
+    Nothing,
+    /// Begins a chunked body, then breaks off.
+    BreakOff,
+    /// Fails so.
+    Fail(Failure),
+    /// Changes protocols, and echoes bytes behind that.
+    Upgrade,
+    /// Answers with this status and a few fields that must not pass.
+    Status(u16),
+}
+
+/// What a backend was sent.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) head: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Result<String, String>,
+    pub(super) trailers: Option<HeaderMap>,
+    pub(super) group: GroupId,
+    pub(super) uri: String,
+}
+
+/// The backend.
+pub(super) struct Backend {
+    does: Does,
+    pub(super) seen: Rc<RefCell<Vec<Seen>>>,
+    pub(super) dropped: Rc<RefCell<usize>>,
+}
+
+type Sent = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
+
+impl Backend {
+    pub(super) fn new(does: Does) -> Self {
+        Self { does, seen: Rc::default(), dropped: Rc::default() }
+    }
+
+    pub(super) fn heads(&self) -> Vec<String> {
+        self.seen.borrow().iter().map(|seen| seen.head.clone()).collect()
+    }
+
+    pub(super) fn last(&self) -> Seen {
+        self.seen.borrow().last().expect("the backend was sent something").clone()
+    }
+}
+
+/// Counts an exchange that is dropped before its answer.
+struct Dropped(Rc<RefCell<usize>>, bool);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        if !self.1 {
+            *self.0.borrow_mut() += 1;
+        }
+    }
+}
+
+impl Forward for Backend {
+    type Body = Incoming;
+
+    async fn forward(&self, exchange: Exchange) -> Result<Answer<Incoming>, Failure> {
+        let mut dropped = Dropped(Rc::clone(&self.dropped), false);
+        if let Does::Fail(failure) = self.does {
+            dropped.1 = true;
+            return Err(failure);
+        }
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (does, seen) = (self.does, Rc::clone(&self.seen));
+        let (group, uri) = (exchange.group, exchange.request.uri().to_string());
+        if does == Does::BreakOff {
+            spawn_local(break_off(theirs));
+        } else {
+            let service =
+                service_fn(move |request| serve(does, request, Rc::clone(&seen), group, uri.clone()));
+            let server =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), service);
+            spawn_local(async move { drop(server.with_upgrades().await) });
+        }
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(ours)).await.expect("memory");
+        spawn_local(async move { drop(connection.with_upgrades().await) });
+        let mut request = exchange.request;
+        *request.uri_mut() =
+            request.uri().path_and_query().expect("a path").as_str().parse().expect("a path");
+        *request.version_mut() = hyper::Version::HTTP_11;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| if error.is_user() { Failure::ClientGone } else { Failure::ClosedEarly });
+        dropped.1 = true;
+        Ok(Answer {
+            response: response?,
+            backend: endpoint("10.0.0.1:8080"),
+            upstream: Origin::New,
+            tries: 1,
+        })
+    }
+}
+
+/// Half an answer.
+async fn break_off(mut stream: tokio::io::DuplexStream) {
+    let mut buffer = [0; 1024];
+    let _read = stream.read(&mut buffer).await;
+    let half = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+    stream.write_all(half).await.expect("memory");
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+}
+
+async fn serve(
+    does: Does,
+    mut request: Request<Incoming>,
+    seen: Rc<RefCell<Vec<Seen>>>,
+    group: GroupId,
+    uri: String,
+) -> Result<Response<Sent>, Infallible> {
+    let head = format!("{} {}", request.method(), request.uri());
+    let headers = request.headers().clone();
+    let note = |body, trailers| {
+        let (head, headers, uri) = (head.clone(), headers.clone(), uri.clone());
+        seen.borrow_mut().push(Seen { head, headers, body, trailers, group, uri });
+    };
+    let text = |text: &'static str| Full::new(Bytes::from(text)).boxed_unsync();
+    match does {
+        Does::Nothing => {
+            note(Ok(String::new()), None);
+            std::future::pending().await
+        }
+        Does::Ignore => {
+            note(Ok(String::new()), None);
+            Ok(Response::new(text("ignored")))
+        }
+        Does::Upgrade if headers.contains_key("upgrade") => {
+            note(Ok(String::new()), None);
+            let upgrade = hyper::upgrade::on(&mut request);
+            spawn_local(async move {
+                let mut stream = TokioIo::new(upgrade.await.expect("changed"));
+                let mut buffer = [0; 1024];
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    stream.write_all(&buffer[..read]).await.expect("written");
+                }
+                stream.write_all(b"bye").await.expect("written");
+                stream.shutdown().await.expect("shut down");
+            });
+            Ok(Response::builder()
+                .status(StatusCode::SWITCHING_PROTOCOLS)
+                .header("connection", "upgrade")
+                .header("upgrade", "websocket")
+                .header("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+                .body(text(""))
+                .expect("a response"))
+        }
+        Does::Status(status) => {
+            note(Ok(String::new()), None);
+            Ok(Response::builder()
+                .status(status)
+                .header("connection", "x-hop")
+                .header("x-hop", "1")
+                .header("keep-alive", "timeout=5")
+                .header("server", "backend")
+                .header("date", "Thu, 01 Jan 1970 00:00:00 GMT")
+                .header("via", "1.0 cache")
+                .body(text(""))
+                .expect("a response"))
+        }
+        Does::Echo | Does::Upgrade | Does::BreakOff | Does::Fail(_) => {
+            let known = request.body().size_hint().exact().is_some();
+            let collected = match request.into_body().collect().await {
+                Ok(collected) => collected,
+                Err(error) => {
+                    note(Err(error.to_string()), None);
+                    std::future::pending().await
+                }
+            };
+            let trailers = collected.trailers().cloned();
+            let body = collected.to_bytes();
+            note(Ok(String::from_utf8_lossy(&body).into_owned()), trailers.clone());
+            let mut response = Response::builder();
+            if trailers.is_some() {
+                response = response.header("trailer", "x-sum");
+            }
+            let sent = if known {
+                Full::new(body).boxed_unsync()
+            } else {
+                let frames = [Frame::data(body)].into_iter().chain(trailers.map(Frame::trailers));
+                let frames = frames.map(Ok).collect::<Vec<_>>();
+                BodyExt::boxed_unsync(StreamBody::new(futures_util::stream::iter(frames)))
+            };
+            Ok(response.body(sent).expect("a response"))
+        }
+    }
+}

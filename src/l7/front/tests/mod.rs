@@ -1,0 +1,114 @@
+//! Tests of the front: raw bytes and real clients on one side, a backend that writes down all it is sent on the other.
+
+mod backend;
+mod heads;
+mod messages;
+mod patience;
+mod protocols;
+mod upgrades;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use self::backend::{Backend, Does};
+use super::{Agreed, Arrived, FrontCounters, Refusal, Routes, Security, Site, serve};
+use crate::l7::spec::{GroupId, HostPattern, Patience, RouteSpec, UpstreamMode};
+
+fn endpoint(text: &str) -> crate::packet::Endpoint {
+    text.parse::<std::net::SocketAddr>().unwrap().into()
+}
+
+const PATIENCE: Patience = Patience {
+    handshake: Duration::from_secs(10),
+    head: Duration::from_secs(30),
+    keep_alive: Duration::from_secs(75),
+};
+
+/// A session, and what it is served with.
+struct Bench {
+    client: DuplexStream,
+    backend: Rc<Backend>,
+    site: Rc<Site<Backend>>,
+    drain: watch::Sender<bool>,
+    session: tokio::task::JoinHandle<()>,
+}
+
+impl Bench {
+    /// Serves a connection. Must run in a `LocalSet`.
+    fn serve(does: Does, agreed: Agreed, security: Security) -> Self {
+        let backend = Rc::new(Backend::new(does));
+        let routes = Routes::new(&[
+            RouteSpec { host: HostPattern::Any, path: "/".to_owned(), group: GroupId(0) },
+            RouteSpec {
+                host: HostPattern::Exact("api.example.com".to_owned()),
+                path: "/v1".to_owned(),
+                group: GroupId(1),
+            },
+            RouteSpec { host: HostPattern::Any, path: "/admin".to_owned(), group: GroupId(2) },
+        ]);
+        let site = Rc::new(Site {
+            routes: routes.into(),
+            mode: UpstreamMode::Pool,
+            patience: PATIENCE,
+            forward: Rc::clone(&backend),
+            counters: FrontCounters::default().into(),
+        });
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let (drain, drained) = watch::channel(false);
+        let arrived = Arrived {
+            client: endpoint("198.51.100.7:4711"),
+            vip: endpoint("203.0.113.1:80"),
+            security,
+            protocol: agreed,
+            server_name: None,
+        };
+        let session = tokio::task::spawn_local(serve(server, arrived, Rc::clone(&site), drained));
+        Self { client, backend, site, drain, session }
+    }
+
+    fn clear(does: Does) -> Self {
+        Self::serve(does, Agreed::Nothing, Security::Clear)
+    }
+
+    /// Sends bytes, ends the client's half, and reads to the end.
+    async fn exchange(&mut self, bytes: &[u8]) -> String {
+        self.client.write_all(bytes).await.unwrap();
+        self.client.shutdown().await.unwrap();
+        self.rest().await
+    }
+
+    async fn rest(&mut self) -> String {
+        let mut answer = Vec::new();
+        let _reset = self.client.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    /// Reads until what has come ends so.
+    async fn until(&mut self, end: &str) -> String {
+        let mut answer = Vec::new();
+        while !answer.ends_with(end.as_bytes()) {
+            let Ok(byte) = self.client.read_u8().await else {
+                panic!("ended behind {:?}", String::from_utf8_lossy(&answer));
+            };
+            answer.push(byte);
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn refused(&self) -> Vec<Refusal> {
+        let refused = |refusal: &&Refusal| self.site.counters.refused(**refusal) > 0;
+        Refusal::ALL.iter().filter(refused).copied().collect()
+    }
+}
+
+/// Runs a test on one thread, on a clock that jumps to whatever is next.
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let limited = async { tokio::time::timeout(Duration::from_hours(24), test).await.expect("hangs") };
+    runtime.block_on(LocalSet::new().run_until(limited))
+}

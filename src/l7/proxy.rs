@@ -1,0 +1,215 @@
+//! Layer 7 of one worker: the stack that ends TCP, and a session for each connection it accepts.
+//!
+//! A worker's turn is that of [`Stack`], with [`Proxy::accept`] in the place of [`Stack::accept`]: it gives each new
+//! connection a task of its own on the worker's `LocalSet`. The proxy holds no session; what it can do to them is to
+//! tell them to drain.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use foldhash::fast::FixedState;
+use hyper::body::Body;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::exchange::Forward;
+use super::front::{Agreed, Arrived, BodyError, FrontCounters, Security, Site, serve};
+use super::stack::{Accepted, Listener, Stack};
+use super::stream::FlowStream;
+use crate::datapath::{Arrival, Instant, Verdict};
+use crate::packet::{Endpoint, Frame};
+
+/// Ends TLS on a client's connection.
+pub trait Secure {
+    /// What it becomes.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// Shakes hands, within this time; `None` where that failed. Whoever fails it counts why.
+    fn secure(
+        &self,
+        stream: FlowStream,
+        limit: Duration,
+    ) -> impl Future<Output = Option<Secured<Self::Stream>>>;
+}
+
+/// A connection that TLS has been ended on.
+#[derive(Debug)]
+pub struct Secured<S> {
+    /// Its bytes.
+    pub stream: S,
+    /// What ALPN has agreed upon.
+    pub protocol: Agreed,
+    /// The host that the client has asked for by SNI.
+    pub server_name: Option<String>,
+}
+
+/// How many sessions there may be; shared by all workers.
+#[derive(Clone, Debug)]
+pub struct SessionLimit(Arc<Room>);
+
+#[derive(Debug)]
+struct Room {
+    taken: AtomicUsize,
+    most: usize,
+}
+
+impl SessionLimit {
+    /// At most this many.
+    pub fn new(most: usize) -> Self {
+        Self(Arc::new(Room { taken: AtomicUsize::new(0), most }))
+    }
+
+    /// A place for one session, if there is one.
+    fn take(&self) -> Option<Place> {
+        let room = |taken| (taken < self.0.most).then_some(taken + 1);
+        let taken = self.0.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room);
+        taken.ok().map(|_| Place(Arc::clone(&self.0)))
+    }
+}
+
+/// A session's place.
+struct Place(Arc<Room>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A site, and who ends its TLS.
+struct Served<F, T> {
+    site: Rc<Site<F>>,
+    secure: Option<Rc<T>>,
+}
+
+/// Layer 7 of one worker.
+pub struct Proxy<F, T> {
+    stack: Stack,
+    sites: HashMap<Endpoint, Served<F, T>, FixedState>,
+    limit: SessionLimit,
+    drain: watch::Sender<bool>,
+    counters: Arc<FrontCounters>,
+}
+
+impl<F, T> Proxy<F, T>
+where
+    F: Forward + 'static,
+    F::Body: 'static,
+    <F::Body as Body>::Error: Into<BodyError>,
+    T: Secure + 'static,
+{
+    /// A proxy without sites. `counters` are the worker's, and those of its sites.
+    pub fn new(stack: Stack, limit: SessionLimit, counters: Arc<FrontCounters>) -> Self {
+        let (drain, _) = watch::channel(false);
+        Self { stack, sites: HashMap::default(), limit, drain, counters }
+    }
+
+    /// Serves a site on these endpoints from now on; over TLS where there is somebody to end it.
+    pub fn serve(
+        &mut self,
+        listen: &[Endpoint],
+        listener: Listener,
+        site: &Rc<Site<F>>,
+        secure: Option<&Rc<T>>,
+    ) {
+        for endpoint in listen {
+            self.stack.listen(*endpoint, listener);
+            self.sites.insert(*endpoint, Served { site: Rc::clone(site), secure: secure.cloned() });
+        }
+    }
+
+    /// Takes a frame in, as [`Stack::handle_frame`] does.
+    pub fn handle_frame(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival) -> Verdict {
+        self.stack.handle_frame(now, frame, arrival)
+    }
+
+    /// Does what has fallen due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.stack.handle_timeout(now);
+    }
+
+    /// When [`Proxy::handle_timeout`] and [`Proxy::poll_egress`] must be called next, if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.stack.poll_timeout()
+    }
+
+    /// Gives all frames that are to be sent now.
+    pub fn poll_egress(&mut self, now: Instant, sink: &mut impl FnMut(&mut Frame)) {
+        self.stack.poll_egress(now, sink);
+    }
+
+    /// Ready when [`Proxy::poll_egress`] has something to say.
+    pub fn poll_dirty(&self, context: &Context<'_>) -> Poll<()> {
+        self.stack.poll_dirty(context)
+    }
+
+    /// The stack, to ask it whose a flow is and what it has counted.
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// Gives each connection that was opened a session of its own. Must be called in a `LocalSet`.
+    pub fn accept(&mut self) {
+        while let Some(accepted) = self.stack.accept() {
+            // A site that has gone meanwhile, or no room: the client sees a reset.
+            let Some(served) = self.sites.get(&accepted.vip) else { continue };
+            let Some(place) = self.limit.take() else {
+                self.counters.sessions_refused.add(1);
+                continue;
+            };
+            let (site, secure) = (Rc::clone(&served.site), served.secure.clone());
+            let drain = self.drain.subscribe();
+            tokio::task::spawn_local(async move {
+                session(accepted, site, secure, drain).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Takes no new connections, and tells sessions to end behind the requests that are open.
+    pub fn drain(&mut self) {
+        for endpoint in self.sites.keys() {
+            self.stack.unlisten(*endpoint);
+        }
+        self.drain.send_replace(true);
+    }
+
+    /// Whether no session is left.
+    pub fn is_empty(&self) -> bool {
+        self.drain.receiver_count() == 0
+    }
+}
+
+/// One connection: secured where it must be, then served.
+async fn session<F, T>(
+    Accepted { client, vip, stream }: Accepted,
+    site: Rc<Site<F>>,
+    secure: Option<Rc<T>>,
+    drain: watch::Receiver<bool>,
+) where
+    F: Forward + 'static,
+    F::Body: 'static,
+    <F::Body as Body>::Error: Into<BodyError>,
+    T: Secure + 'static,
+{
+    let clear =
+        Arrived { client, vip, security: Security::Clear, protocol: Agreed::Nothing, server_name: None };
+    let Some(secure) = secure else { return serve(stream, clear, site, drain).await };
+    // Here, and nowhere else, a stream is secured.
+    let Some(Secured { stream, protocol, server_name }) =
+        secure.secure(stream, site.patience.handshake).await
+    else {
+        site.counters.handshakes_failed.add(1);
+        return;
+    };
+    let arrived = Arrived { security: Security::Tls, protocol, server_name, ..clear };
+    serve(stream, arrived, site, drain).await;
+}
+
+#[cfg(test)]
+mod tests;
