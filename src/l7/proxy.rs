@@ -210,3 +210,6 @@ async fn session<F, T>(
     let arrived = Arrived { security: Security::Tls, protocol, server_name, ..clear };
     serve(stream, arrived, site, drain).await;
 }
+
+#[cfg(test)]
+mod tests;
