@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use etherparse::PacketBuilder;
+use fourseven::app::core::Listens;
 use fourseven::balance::{BackendSpec, Balancer, PassiveHealth, SchedulerKind, ServiceSpec, Weight};
 use fourseven::datapath::{Arrival, Counters, Datapath, Instant, Nat, Outbox, Verdict, WorkerId};
 use fourseven::flow::{LocalPool, Settings, Shared};
 use fourseven::l4::{Setup, Translator};
+use fourseven::l7::spec::{Patience, Plan, SiteSpec, UpstreamMode};
 use fourseven::packet::checksum;
 use fourseven::packet::{ChecksumState, Frame, Offload, SegmentKind, Segments, View};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -212,5 +214,30 @@ fn new_flow(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, known_flow, many_flows, new_flow);
+/// What layer 4 pays where layer 7 is there too: the look at whose a packet is.
+fn look(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("whose a packet is, with layer 7 beside");
+    for (name, family) in Family::ALL {
+        let listen = [Family::V4, Family::V6].map(|family| SocketAddr::new(family.vip().ip(), 443).into());
+        let site = SiteSpec {
+            name: "site".into(),
+            listen: listen.into(),
+            upstreams: UpstreamMode::Pool,
+            tls: None,
+            routes: Vec::new(),
+            patience: Patience::default(),
+        };
+        let listens = Listens::new(&[], &Plan { sites: vec![site], ..Plan::default() });
+        for (whose, port) in [("layer 4", 80), ("layer 7", 443)] {
+            let to = SocketAddr::new(family.vip().ip(), port);
+            let packet = segment(family.client(1), to, false, &[0; 64]);
+            assert_eq!(listens.take(&packet), port == 443);
+            group.bench_function(BenchmarkId::new(name, whose), |bencher| {
+                bencher.iter(|| listens.take(black_box(&packet)));
+            });
+        }
+    }
+}
+
+criterion_group!(benches, known_flow, many_flows, new_flow, look);
 criterion_main!(benches);

@@ -72,3 +72,38 @@ fn every_message_has_a_place_and_says_what_to_write() {
         assert!(!text.contains('\u{1b}'), "{name}: an escape reaches the terminal:\n{text}");
     }
 }
+
+#[test]
+fn files_that_are_named_are_looked_for_beside_the_configuration_and_printed_for_any_place() {
+    let folder = std::env::temp_dir().join(format!("fourseven-check-{}", std::process::id()));
+    fs::create_dir_all(folder.join("tls")).unwrap();
+    let file = folder.join("site.toml");
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good/site.toml"), &file).unwrap();
+    for name in ["site", "api", "ca"] {
+        let made = rcgen::generate_simple_self_signed([format!("{name}.example.com")]).unwrap();
+        fs::write(folder.join(format!("tls/{name}.pem")), made.cert.pem()).unwrap();
+        fs::write(folder.join(format!("tls/{name}.key")), made.signing_key.serialize_pem()).unwrap();
+    }
+    assert_eq!(
+        told(&check(&file)),
+        "exit status: 0\n--- stdout\nsite.toml: fine (3 services, 4 listens, 4 routes, 9 backends)\n--- stderr\n"
+    );
+    let print = |file: &Path, folder: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fourseven"));
+        let output = command.args(["check", "--print"]).arg(file).current_dir(folder).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", told(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let printed = print(Path::new("site.toml"), &folder);
+    let elsewhere = folder.join("tls/elsewhere.toml");
+    fs::write(&elsewhere, &printed).unwrap();
+    assert_eq!(print(&elsewhere, Path::new("/")), printed);
+
+    fs::remove_file(folder.join("tls/api.key")).unwrap();
+    fs::write(folder.join("tls/api.pem"), "").unwrap();
+    let told = told(&check(&file));
+    fs::remove_dir_all(folder).unwrap();
+    for part in ["`tls/api.pem` is empty", "there is no file `tls/api.key`", "site.toml:11:", "2 mistakes"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}

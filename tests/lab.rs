@@ -304,6 +304,8 @@ fn a_backend_that_is_killed_while_the_network_is_held_is_told_of() {
         return;
     }
     let mut lab = Lab::here(&["--hold"]);
+    // Backends do not fail in this story; what follows is counted on.
+    lab.await_line("3  A port without");
     let line = lab.await_line("backend-2   nsenter -t ");
     lab.await_line("In the client:");
     let pid = line.split_whitespace().nth(3).and_then(|word| word.parse().ok()).expect("a process id");
@@ -334,6 +336,8 @@ fn a_backend_command_and_all_that_it_starts_end_with_the_lab() {
 
     let (status, text) = Lab::here(&["--backend-cmd", "exit 3"]).end();
     assert!(status.code() == Some(1) && text.contains("the backend command ended"), "{text}");
+    // It is the user's command that has to be mended, and not the lab.
+    assert!(!text.contains("--memory"), "{text}");
 }
 
 #[test]
@@ -398,6 +402,13 @@ fn where_the_tun_node_is_shut_it_says_so_and_plays_in_memory() {
     for (node, what, mend) in [
         ("mknod -m 600 /dev/net/tun c 10 200", "/dev/net/tun has mode 0600", "chmod 0666 /dev/net/tun"),
         ("true", "/dev/net/tun is missing", "mknod"),
+        // As a container engine leaves it that was told to mount what its host lacks.
+        ("mkdir /dev/net/tun", "/dev/net/tun is there, but is not the TUN device node", "mknod"),
+        (
+            "mount -o remount,nodev /dev/net && mknod -m 666 /dev/net/tun c 10 200",
+            "mounted with `nodev`",
+            "remount,dev",
+        ),
     ] {
         let script = format!(
             "mount -t tmpfs none /dev/net && {node} && \
@@ -413,6 +424,22 @@ fn where_the_tun_node_is_shut_it_says_so_and_plays_in_memory() {
             assert!(text.contains(what) && text.contains(mend), "{text}");
         }
         assert!(text.contains("4  A port without") && text.contains("the sums agree"), "{text}");
+    }
+}
+
+#[test]
+fn root_without_capabilities_is_not_told_to_become_root() {
+    if !support::is_root() {
+        support::skip_or_fail("needs root, to give up what it may do");
+        return;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-all", "--inh-caps=-all", FOURSEVEN, "lab"]);
+    let (status, text) = Lab::start(command, &[]).end();
+    assert!(status.success() && text.contains("IN MEMORY"), "{text}");
+    // Where a switch or a filter forbids namespaces to everybody, that is what is told instead.
+    if fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("Seccomp:\t0")) {
+        assert!(text.contains("--cap-add SYS_ADMIN") && !text.contains("with sudo"), "{text}");
     }
 }
 

@@ -54,14 +54,15 @@ pub fn load(file: &Path) -> Option<(Source, Config)> {
     };
     let checked = match mistake {
         // What stands around bytes that are not text cannot be trusted either.
-        Some(mistake) => Checked { config: None, mistakes: vec![mistake] },
+        Some(mistake) => Checked::unreadable(mistake),
         None => config::from_toml(&source),
     };
     usable(source, checked)
 }
 
-/// Says on stderr what there is to say.
+/// Looks at the files that are named, and says on stderr what there is to say.
 pub fn usable(source: Source, checked: Checked) -> Option<(Source, Config)> {
+    let checked = checked.look_at_files();
     if !checked.mistakes.is_empty() {
         output::say(render(&source, &checked.mistakes, output::look()).trim_end_matches('\n'));
     }
@@ -70,8 +71,14 @@ pub fn usable(source: Source, checked: Checked) -> Option<(Source, Config)> {
 
 /// What a configuration comes to.
 fn summary(config: &Config) -> String {
-    let listens = config.services.iter().map(|service| service.listen.len()).sum();
-    let backends = config.services.iter().map(|service| service.backends.len()).sum();
-    let counts = [(config.services.len(), "service"), (listens, "listen"), (backends, "backend")];
-    format!("fine ({})", counts.map(counted).join(", "))
+    let Config { services, plan, .. } = config;
+    let listens: usize = services.iter().map(|service| service.listen.len()).sum();
+    let listens = listens + plan.sites.iter().map(|site| site.listen.len()).sum::<usize>();
+    let backends: usize = services.iter().map(|service| service.backends.len()).sum();
+    let backends = backends + plan.groups.iter().map(|group| group.members.len()).sum::<usize>();
+    let services = services.len() + plan.sites.len();
+    let routes = plan.sites.iter().map(|site| site.routes.len()).sum();
+    let counts = [(services, "service"), (listens, "listen"), (routes, "route"), (backends, "backend")];
+    let counts = counts.into_iter().filter(|(count, what)| *what != "route" || *count > 0).map(counted);
+    format!("fine ({})", counts.collect::<Vec<_>>().join(", "))
 }

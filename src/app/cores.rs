@@ -1,20 +1,28 @@
-//! From a configuration to the layer-4 cores that carry it out, and to what they count.
+//! From a configuration to the cores that carry it out, and to what they count.
+//!
+//! ```text
+//!   layer 4 alone       Cores::build ──▶ translators ──▶ run_workers
+//!   with layer 7        Cores::build ──▶ translators ──▶ joined, with what makes a proxy ──▶ run_with_tasks
+//! ```
 
 use std::sync::Arc;
 
 use anyhow::Context;
 
 use crate::app::config::Config;
-use crate::app::report::Report;
+use crate::app::core::{Core, Listens};
+use crate::app::report::{Layer7, Report};
 use crate::balance::{Balancer, ServiceSpec};
-use crate::datapath::{Counters, Totals, WorkerId};
+use crate::datapath::{Counters, Datapath, Totals, WorkerId};
 use crate::flow::{LocalPool, Settings, Shared};
+use crate::io::QueueKind;
 use crate::l4::{Setup, Translator};
+use crate::l7::stack::{DeviceTraits, Offloads};
 use crate::packet::Endpoint;
 
 /// One core a worker, and the account of what they do.
 pub struct Cores {
-    /// The cores, by their workers' ids.
+    /// The layer-4 cores, by their workers' ids.
     pub translators: Vec<Translator>,
     /// What they count.
     pub account: Account,
@@ -26,10 +34,11 @@ pub struct Account {
     services: Arc<[ServiceSpec]>,
     counters: Vec<Arc<Counters>>,
     flows: Arc<Shared>,
+    layer7: Option<Arc<dyn Fn() -> Layer7 + Send + Sync>>,
 }
 
 impl Cores {
-    /// Cores for this many workers.
+    /// Cores for this many workers. They know the addresses of layer 7 as VIPs.
     ///
     /// # Errors
     /// When the services do not fit each other, which the checks of a configuration prevent, or when
@@ -40,6 +49,8 @@ impl Cores {
             None => getrandom::u64().context("cannot get a random seed")?,
         };
         let balancer = Balancer::new(config.services.clone(), config.health, seed)?;
+        let balancer = balancer
+            .with_addresses(config.plan.sites.iter().flat_map(|site| &site.listen).map(|at| at.address));
         let settings = Settings {
             max_flows: config.flows.max,
             max_flows_per_client: config.flows.max_per_client,
@@ -64,9 +75,36 @@ impl Cores {
             .collect();
         Ok(Self {
             translators,
-            account: Account { services: config.services.as_slice().into(), counters, flows },
+            account: Account { services: config.services.as_slice().into(), counters, flows, layer7: None },
         })
     }
+}
+
+/// What makes the joint core of each worker, on that worker's thread: its translator, and the proxy that `proxy` makes.
+pub fn joined<P, F>(
+    translators: Vec<Translator>,
+    config: &Config,
+    proxy: F,
+) -> Vec<impl FnOnce(WorkerId) -> Core<P> + Send + use<P, F>>
+where
+    P: Datapath,
+    F: FnOnce(WorkerId) -> P + Clone + Send,
+{
+    let listens = Arc::new(Listens::new(&config.services, &config.plan));
+    let builder = |translator| {
+        let (listens, proxy) = (Arc::clone(&listens), proxy.clone());
+        move |worker| Core::new(translator, proxy(worker), listens)
+    };
+    translators.into_iter().map(builder).collect()
+}
+
+/// What layer 7 must know of a device with queues of this kind.
+pub const fn device_traits(mtu: u16, kind: QueueKind) -> DeviceTraits {
+    let offloads = match kind {
+        QueueKind::Offload | QueueKind::Memory => Offloads::Segments,
+        QueueKind::Plain => Offloads::None,
+    };
+    DeviceTraits { mtu, offloads }
 }
 
 impl Account {
@@ -75,10 +113,18 @@ impl Account {
         self.counters.clone()
     }
 
+    /// The same with what layer 7 counts, which `read` reads.
+    #[must_use]
+    pub fn with_layer7(mut self, read: impl Fn() -> Layer7 + Send + Sync + 'static) -> Self {
+        self.layer7 = Some(Arc::new(read));
+        self
+    }
+
     /// What has happened so far.
     pub fn report(&self) -> Report {
         let totals = Totals::of(self.counters.iter().map(Arc::as_ref));
-        Report::new(&self.services, &totals, self.flows.live().into())
+        let layer7 = self.layer7.as_ref().map(|read| read());
+        Report::new(&self.services, &totals, self.flows.live().into()).with_layer7(layer7)
     }
 }
 

@@ -3,14 +3,18 @@
 //! Results go to stdout and all else to stderr. The exit status is 0 where it was done, 1 where
 //! it failed or the answer is no, and 2 where the command line or the configuration is wrong.
 
+mod certificates;
 mod check;
 pub mod cli;
 pub mod config;
+pub mod core;
 pub mod cores;
 pub mod lab;
+mod layer7;
 pub mod output;
 pub mod report;
 mod run;
+pub mod upstream;
 
 use std::process::ExitCode;
 

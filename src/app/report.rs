@@ -8,6 +8,10 @@ use serde::Serialize;
 use crate::balance::ServiceSpec;
 use crate::datapath::{BackendTotals, Outcome, Totals};
 
+mod layer7;
+
+pub use layer7::{Connections, Layer7, SiteCounts, UpstreamCounts, WordCount};
+
 /// What happened to packets and flows, up to one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -19,6 +23,9 @@ pub struct Report {
     pub flows: FlowCounts,
     /// Services with their backends, in the order of the configuration.
     pub services: Vec<ServiceCounts>,
+    /// What layer 7 did, where it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer7: Option<Layer7>,
     /// Whether every packet that came in is accounted for.
     pub agree: bool,
 }
@@ -32,10 +39,14 @@ pub struct Packets {
     pub forwarded: u64,
     /// Were answered by the balancer.
     pub answered: u64,
+    /// Ended in a connection of the balancer's own.
+    pub delivered: u64,
     /// Went nowhere.
     pub dropped: u64,
     /// Wait for a fragment.
     pub held: u64,
+    /// Were sent by the balancer on its own; they had not come in.
+    pub originated: u64,
     /// Came on a queue whose worker does not own the flow.
     pub handed_over: u64,
     /// Would have been answered but for the rate limit.
@@ -117,8 +128,10 @@ impl Report {
                 received: totals.received,
                 forwarded: totals.ended(Outcome::Forwarded),
                 answered: totals.ended(Outcome::Answered),
+                delivered: totals.ended(Outcome::Delivered),
                 dropped: totals.ended(Outcome::Dropped),
                 held: totals.held,
+                originated: totals.originated,
                 handed_over: totals.handed_over,
                 answers_suppressed: totals.answers_suppressed,
             },
@@ -133,6 +146,7 @@ impl Report {
                 })
                 .collect(),
             services: services.collect(),
+            layer7: None,
             flows: FlowCounts {
                 opened: totals.backends.iter().map(|backend| backend.flows).sum(),
                 ended: totals.flows_ended,
@@ -141,6 +155,13 @@ impl Report {
             },
             agree: totals.agree(),
         }
+    }
+
+    /// The same with what layer 7 did.
+    #[must_use]
+    pub fn with_layer7(mut self, layer7: Option<Layer7>) -> Self {
+        self.layer7 = layer7;
+        self
     }
 
     /// As JSON, on one line.
@@ -163,17 +184,28 @@ impl BackendCounts {
 /// As tables, for people.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Packets { received, forwarded, answered, dropped, held, handed_over, answers_suppressed } =
-            self.packets;
+        let Packets {
+            received,
+            forwarded,
+            answered,
+            delivered,
+            dropped,
+            held,
+            originated,
+            handed_over,
+            answers_suppressed,
+        } = self.packets;
         write!(
             f,
-            "packets  {} received: {} forwarded, {} answered, {} dropped",
+            "packets  {} received: {} forwarded, {} answered, {}{} dropped",
             number(received),
             number(forwarded),
             number(answered),
+            if delivered > 0 { number(delivered) + " delivered, " } else { String::new() },
             number(dropped)
         )?;
         for (count, what) in [
+            (originated, "sent besides, for connections that end here"),
             (held, "waiting for a fragment"),
             (handed_over, "of them handed from one worker to another"),
             (answers_suppressed, "answers not sent, to keep within the rate limit"),
@@ -191,7 +223,13 @@ impl fmt::Display for Report {
                 number(reclaimed)
             )?;
         }
-        writeln!(f, "\n\n{}", self.backends().trim_fmt())?;
+        writeln!(f)?;
+        if !self.services.is_empty() {
+            writeln!(f, "\n{}", self.backends().trim_fmt())?;
+        }
+        if let Some(layer7) = &self.layer7 {
+            write!(f, "{layer7}")?;
+        }
         if self.reasons.is_empty() {
             writeln!(f, "\nNo packet came in. Do clients have a route for the VIP to this host?")?;
         } else {
@@ -203,7 +241,7 @@ impl fmt::Display for Report {
                 "\nThe sums do NOT agree: {} packets came in, and {} are accounted for.\n\
                  While it runs a worker may be caught between two counts; at the end this is a defect.",
                 number(received),
-                number(forwarded + answered + dropped + held)
+                number(forwarded + answered + delivered + dropped + held)
             )?;
         }
         Ok(())
@@ -348,8 +386,8 @@ mod tests {
         assert_eq!(
             json["packets"],
             serde_json::json!({
-                "received": 1_234_570, "forwarded": 1_234_559, "answered": 1, "dropped": 7, "held": 3,
-                "handed_over": 4, "answers_suppressed": 0
+                "received": 1_234_570, "forwarded": 1_234_559, "answered": 1, "delivered": 0, "dropped": 7, "held": 3,
+                "originated": 0, "handed_over": 4, "answers_suppressed": 0
             })
         );
         assert_eq!(

@@ -9,19 +9,24 @@
 //! Signals are watched before anything is changed on the host, so that no Ctrl-C can leave it changed. The
 //! report is printed in any case, also where a worker failed: it may tell why.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 
 use crate::app::config::{self, Config, Flags, counted};
-use crate::app::cores::{Account, Cores};
+use crate::app::cores::{Account, Cores, device_traits, joined};
+use crate::app::layer7::Layer7;
 use crate::app::{WRONG, check, output};
 use crate::balance::ServiceSpec;
 use crate::datapath::Nat;
 use crate::io::host::{Host, HostPlan};
-use crate::io::{self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_workers};
+use crate::io::{
+    self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_with_tasks, run_workers,
+};
+use crate::l7::spec::{Plan, SiteSpec, UpstreamMode};
 
 const AFTER: &str = "\
 It needs CAP_NET_ADMIN in the namespace it is started in, and /dev/net/tun. Ctrl-C ends it: it takes
@@ -31,6 +36,8 @@ Examples:
   sudo fourseven run -c fourseven.toml
   sudo fourseven run --mode l4 --vip tcp/10.47.0.1:80 \\
       --backend 10.47.2.2:8080 --backend 10.47.2.3:8080
+  sudo fourseven run --mode l7 --vip tcp/10.47.0.1:443 --tls auto \\
+      --backend 10.47.2.2:8080 --backend 10.47.2.3:8080
   fourseven run --print-config --vip tcp/10.47.0.1:80 --backend 10.47.2.2:8080 > fourseven.toml";
 
 /// What `fourseven run` takes.
@@ -39,7 +46,7 @@ Examples:
 pub struct Args {
     /// The configuration.
     #[arg(short, long, value_name = "FILE", conflicts_with_all = [
-        "mode", "vip", "backend", "nat", "scheduler", "local", "io", "queues", "tun",
+        "mode", "vip", "backend", "nat", "tls", "upstreams", "scheduler", "local", "io", "queues", "tun",
     ])]
     config: Option<PathBuf>,
     /// Print the final report as JSON.
@@ -109,6 +116,7 @@ impl Form {
 
 /// Balances until a signal ends it.
 fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
+    // Until `cores::joined` is given a proxy here, and the workers are run with tasks.
     let tun = &config.tun;
     let request = TunRequest { name: tun.name.clone(), io: tun.io, queues: tun.queues };
     let Opened { name, queues, kind, why, warnings } = io::open(&request).map_err(advised)?;
@@ -116,8 +124,18 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     for warning in warnings {
         output::say(format_args!("warning: {warning}"));
     }
-    let Cores { translators, account } = Cores::build(config, queues.len())?;
+    let Cores { translators, mut account } = Cores::build(config, queues.len())?;
     let stop = Stop::new();
+    let layer7 = if config.plan.sites.is_empty() {
+        None
+    } else {
+        let device = device_traits(tun.mtu, kind);
+        let layer7 = Layer7::build(&config.plan, config.health, device, queues.len())?;
+        layer7.watch_certificates(&stop).context("cannot watch the certificates")?;
+        let counted = layer7.clone();
+        account = account.with_layer7(move || counted.report());
+        Some(layer7)
+    };
     let signals = {
         let account = account.clone();
         SignalWatch::start(stop.clone(), move || match form.of(&account) {
@@ -135,15 +153,18 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     for service in &config.services {
         output::say(service_line(service));
     }
+    for site in &config.plan.sites {
+        output::say(site_line(site, &config.plan));
+    }
     output::say(format_args!("ready: {name} is balancing; Ctrl-C ends it"));
-    let ended = run_workers(
-        translators,
-        queues,
-        account.counters(),
-        Clock::start(),
-        &stop,
-        &WorkerOptions::default(),
-    );
+    let (counters, clock, options) = (account.counters(), Clock::start(), WorkerOptions::default());
+    let ended = match layer7 {
+        None => run_workers(translators, queues, counters, clock, &stop, &options).map(drop),
+        Some(layer7) => {
+            let builders = joined(translators, config, move |worker| layer7.proxy(worker));
+            run_with_tasks(builders, queues, counters, clock, &stop, &options)
+        }
+    };
     for problem in host.into_iter().flat_map(Host::undo) {
         output::say(format_args!("warning: {problem}"));
     }
@@ -159,7 +180,9 @@ fn configure(config: &Config, device: &str) -> Result<Host, IoError> {
         .services
         .iter()
         .flat_map(|service| &service.listen)
-        .map(|listen| listen.endpoint.address.into())
+        .map(|listen| listen.endpoint)
+        .chain(config.plan.sites.iter().flat_map(|site| &site.listen).copied())
+        .map(|endpoint| endpoint.address.into())
         .collect();
     let mut dnat_backends: Vec<IpAddr> = config
         .services
@@ -192,11 +215,26 @@ fn service_line(service: &ServiceSpec) -> String {
     format!("service {}: {} to {backends}, {nat}, {}", service.name, listens.join(" "), service.scheduler)
 }
 
+/// One site on one line.
+fn site_line(site: &SiteSpec, plan: &Plan) -> String {
+    let listens: Vec<_> = site.listen.iter().map(|listen| format!("tcp/{listen}")).collect();
+    let groups: BTreeSet<_> = site.routes.iter().map(|route| route.group.0).collect();
+    let backends =
+        groups.iter().filter_map(|&group| plan.groups.get(group)).map(|group| group.members.len()).sum();
+    let tls = if site.tls.is_some() { "TLS ended here" } else { "cleartext" };
+    let upstreams = match site.upstreams {
+        UpstreamMode::Pool => "pooled upstreams",
+        UpstreamMode::New => "a new upstream for each request",
+    };
+    let (routes, backends) = (counted((site.routes.len(), "route")), counted((backends, "backend")));
+    format!("site {}: {} by {routes} to {backends}, {tls}, {upstreams}", site.name, listens.join(" "))
+}
+
 /// The error, with what can be done about it where that is not a matter of the configuration.
 fn advised(error: IoError) -> anyhow::Error {
     let denied = |source: &std::io::Error| source.kind() == std::io::ErrorKind::PermissionDenied;
     let advice = match &error {
-        IoError::NoTunNode => NO_NODE,
+        IoError::NoTunNode | IoError::NotTheTunNode => NO_NODE,
         IoError::NodeNotPermitted { .. } => NODE_DENIED,
         IoError::DeviceNotPermitted { .. } => DEVICE_DENIED,
         IoError::Netlink { source, .. } | IoError::Sysctl { source, .. } if denied(source) => HOST_DENIED,
@@ -212,11 +250,13 @@ To see it work, with nothing to prepare:  fourseven lab";
 const NODE_DENIED: &str = "\
 To balance here, run it as root:          sudo fourseven run ...
 To let everybody make such devices:       sudo chmod 0666 /dev/net/tun (each still needs rights in its network)
+In a container, as root:                  start it with --device /dev/net/tun
 To see it work, with nothing to prepare:  fourseven lab";
 
 const DEVICE_DENIED: &str = "\
 To balance here, run it as root:          sudo fourseven run ...
 In a network of its own, without root:    unshare --user --map-root-user --net fourseven run ...
+In a container, as root:                  start it with --cap-add NET_ADMIN
 To see it work, with nothing to prepare:  fourseven lab";
 
 const HOST_DENIED: &str = "\

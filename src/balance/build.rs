@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 
 use crate::datapath::{BackendId, ServiceId, VipId};
+use crate::packet::Address;
 use crate::packet::Family;
 
 use super::Balancer;
@@ -44,6 +45,14 @@ impl Balancer {
             balancer.add(id, spec, passive)?;
         }
         Ok(balancer)
+    }
+
+    /// The same with these addresses as VIPs too, although nothing here takes flows to them. What is said about a
+    /// VIP is then true of them: they answer pings, and refuse flows that nobody else takes.
+    #[must_use]
+    pub fn with_addresses(mut self, addresses: impl IntoIterator<Item = Address>) -> Self {
+        self.addresses.extend(addresses);
+        self
     }
 
     fn add(&mut self, id: ServiceId, spec: ServiceSpec, passive: PassiveHealth) -> Result<(), BalanceError> {

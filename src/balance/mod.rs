@@ -39,6 +39,7 @@
 mod backend;
 mod build;
 mod error;
+mod group;
 mod hash;
 mod health;
 pub mod maglev;
@@ -55,6 +56,7 @@ use crate::packet::{Address, Endpoint, FiveTuple, Protocol};
 
 pub use self::backend::{Backend, BackendSpec, Weight};
 pub use self::error::BalanceError;
+pub use self::group::BackendGroup;
 pub use self::health::{Health, PassiveHealth};
 pub use self::scheduler::SchedulerKind;
 pub use self::service::{Listen, Service, ServiceSpec, Vip};
@@ -78,7 +80,8 @@ impl Balancer {
         self.by_listen.get(&Listen { protocol, endpoint }).copied()
     }
 
-    /// Whether any service listens on this address, whatever the protocol and port.
+    /// Whether any service listens on this address, whatever the protocol and port, or it was added as
+    /// a VIP by itself.
     #[inline]
     pub fn is_vip(&self, address: Address) -> bool {
         self.addresses.contains(&address)

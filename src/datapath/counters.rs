@@ -2,7 +2,8 @@
 //!
 //! Each worker has its own [`Counters`], so that counting is a plain load and store; a
 //! [`Totals`] is the sum over the workers. The invariant that every report can be checked
-//! against: `received = forwarded + answered + delivered + dropped + held`.
+//! against: `received = forwarded + answered + delivered + dropped + held`. Beside it stands what the
+//! balancer has said on its own, which no packet came in for.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -52,6 +53,12 @@ pub struct Counters {
     pub received: Count,
     /// Bytes of those.
     pub received_bytes: Count,
+    /// Packets that the balancer sent on its own, for connections that end in it. A large segment counts once.
+    pub originated: Count,
+    /// Bytes of those.
+    pub originated_bytes: Count,
+    /// Packets of its own that the kernel did not take.
+    pub originated_lost: Count,
     /// Packets that came on a queue whose worker does not own the flow, and were handed over.
     pub handed_over: Count,
     /// Answers that were due but not sent, because of the rate limit.
@@ -74,6 +81,9 @@ impl Counters {
         Self {
             received: Count::default(),
             received_bytes: Count::default(),
+            originated: Count::default(),
+            originated_bytes: Count::default(),
+            originated_lost: Count::default(),
             handed_over: Count::default(),
             answers_suppressed: Count::default(),
             held: Count::default(),
@@ -105,6 +115,12 @@ pub struct Totals {
     pub received: u64,
     /// Bytes of those.
     pub received_bytes: u64,
+    /// Packets that the balancer sent on its own.
+    pub originated: u64,
+    /// Bytes of those.
+    pub originated_bytes: u64,
+    /// Packets of its own that the kernel did not take.
+    pub originated_lost: u64,
     /// Packets handed from one worker to another.
     pub handed_over: u64,
     /// Answers not sent because of the rate limit.
@@ -146,6 +162,9 @@ impl Totals {
         for worker in workers {
             totals.received += worker.received.value();
             totals.received_bytes += worker.received_bytes.value();
+            totals.originated += worker.originated.value();
+            totals.originated_bytes += worker.originated_bytes.value();
+            totals.originated_lost += worker.originated_lost.value();
             totals.handed_over += worker.handed_over.value();
             totals.answers_suppressed += worker.answers_suppressed.value();
             totals.held += worker.held.value().saturating_sub(worker.released.value());

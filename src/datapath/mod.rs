@@ -10,7 +10,15 @@
 //!   driver ───────────────▶ core ───────────▶          hand it over
 //!             now                             outbox:  more frames, each
 //!          ───────────────▶                            with its own verdict
+//!             now                             sink:    frames of its own
+//!          ───────────────▶
 //! ```
+//!
+//! A core that ends connections has frames of its own to send, which answer no single frame. Its driver asks
+//! for them behind each turn by [`Datapath::poll_egress`], and is woken by [`Datapath::poll_dirty`] when there are
+//! some at another time. Both have a default that says "never", so that a core which only passes frames
+//! on, and its driver, know nothing of them. They are not a trait of their own because a driver then would have
+//! to know which of the two it drives.
 
 mod counters;
 mod ids;
@@ -25,6 +33,8 @@ pub use nat::{Nat, UnknownNat};
 pub use reason::Reason;
 pub use time::Instant;
 pub use verdict::{Outcome, Verdict};
+
+use std::task::{Context, Poll};
 
 use crate::packet::Frame;
 
@@ -45,6 +55,15 @@ pub trait Datapath {
 
     /// When [`Datapath::handle_timeout`] must next be called, if ever.
     fn poll_timeout(&self) -> Option<Instant>;
+
+    /// Gives the frames that the core has to say on its own now to `sink`, one after the other in the same
+    /// buffer. The work of one call is bounded; where more is left, [`Datapath::poll_dirty`] is ready.
+    fn poll_egress(&mut self, _now: Instant, _sink: &mut dyn FnMut(&mut Frame)) {}
+
+    /// Ready when [`Datapath::poll_egress`] has something to say; otherwise wakes whoever asked last as soon as it has.
+    fn poll_dirty(&self, _context: &Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 /// How a frame came to this core.

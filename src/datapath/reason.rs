@@ -73,7 +73,7 @@ reasons! {
     Malformed = "malformed",
     /// A checksum that the balancer has to believe is wrong (IPv4 header, ICMP, TCP at layer 7) or missing (UDP over IPv6).
     BadChecksum = "bad_checksum",
-    /// The source or destination cannot be on a wire: loopback, broadcast, unspecified, IPv4-mapped, a multicast source.
+    /// The source or destination cannot be on a wire: loopback, broadcast, unspecified, IPv4-mapped, a multicast source, a VIP as source.
     Martian = "martian",
     /// Multicast or link-local talk, mostly of the host itself, which goes no further than its link.
     LinkLocal = "link_local",

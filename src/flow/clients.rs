@@ -53,6 +53,16 @@ impl Clients {
         }
     }
 
+    /// Whether two addresses are one client.
+    pub fn same(one: Address, other: Address) -> bool {
+        let network = |address: Address| u128::from_be_bytes(address.octets()) >> 64;
+        match (one.family(), other.family()) {
+            (Family::V4, Family::V4) => one == other,
+            (Family::V6, Family::V6) => network(one) == network(other),
+            (Family::V4, Family::V6) | (Family::V6, Family::V4) => false,
+        }
+    }
+
     fn counters(&self, client: Address) -> [&AtomicU32; 2] {
         let mut hasher = FoldHasher::with_seed(self.seed, &self.shared_seed);
         let [network @ .., _, _, _, _, _, _, _, _] = client.octets();
@@ -106,6 +116,15 @@ mod tests {
         assert!(clients.enter(address("2001:db8::1")));
         assert!(!clients.enter(address("2001:db8::ffff:1")));
         assert!(clients.enter(address("2001:db8:0:1::1")));
+        for (one, other, same) in [
+            ("2001:db8::1", "2001:db8::ffff:1", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("198.51.100.1", "198.51.100.1", true),
+            ("198.51.100.1", "198.51.100.2", false),
+            ("198.51.100.1", "2001:db8::1", false),
+        ] {
+            assert_eq!(Clients::same(address(one), address(other)), same, "{one} {other}");
+        }
     }
 
     #[test]

@@ -23,6 +23,10 @@
 //! would lock everybody out for the four minutes that RFC 5382 REQ-5 gives to half-open flows. With it, one of less than
 //! a fifth of the table a second locks nobody out.
 //!
+//! **When a client has as many flows as it may have**, its oldest closed flow of this worker gives way, if it is among
+//! the [`LOOKED_AT`] oldest. Else a client that opens and closes one connection after the other would be refused for
+//! flows that are over, each kept for four minutes.
+//!
 //! **When the pool is used up** towards a backend, the oldest of this worker's closed flows to it gives way with its
 //! port, if there is one among the [`LOOKED_AT`] oldest. That is the port that has rested longest, so
 //! the backend's TIME-WAIT is the likeliest to be over (RFC 6888 REQ-8 asks for a rest, and lets it be cut short).
@@ -30,6 +34,7 @@
 use rand::Rng;
 
 use super::binding::Direction;
+use super::clients::Clients;
 use super::endpoints::Backend;
 use super::entry::Entry;
 use super::index::{Full, Key, Place};
@@ -39,13 +44,13 @@ use super::table::{Ended, FlowTable, Lookup, Why};
 use super::tcp::{Phase, State};
 use super::timers::{low, tick};
 use crate::datapath::{BackendId, Instant, Nat, VipId, WorkerId, WorkerSet};
-use crate::packet::{Endpoint, FiveTuple, Protocol};
+use crate::packet::{Address, Endpoint, FiveTuple, Protocol};
 
 /// The time that a handshake gets before its flow may have to give way: SYNs are sent again after 1 s and 3 s
 /// (RFC 6298 §2, §5.5), so by then three of them have had no answer. In ticks of 250 ms.
 const HANDSHAKE: u32 = 5 * 4;
 
-/// How many closed flows are looked at for one whose port can be taken over.
+/// How many closed flows are looked at for one whose port can be taken over, or that is the client's own.
 const LOOKED_AT: usize = 16;
 
 /// A flow to be opened.
@@ -120,13 +125,18 @@ impl FlowTable {
         let lock = shared.originals.lock(key);
 
         let before = self.replace(now, key, &original, &mut ended)?;
-        if !shared.clients.enter(new.client.address) {
-            return Err(OpenError::ClientLimit);
+        let client = new.client.address;
+        if !shared.clients.enter(client) {
+            self.closed_of_client(now, client, &mut ended);
+            // There may have been none; or another worker's packet of this client was quicker.
+            if !shared.clients.enter(client) {
+                return Err(OpenError::ClientLimit);
+            }
         }
         let opening = Opening { now, new, protocol, backend: *backend, before };
         let opened = self.enter(&opening, key, chance, &mut ended);
         if opened.is_err() {
-            shared.clients.leave(new.client.address);
+            shared.clients.leave(client);
         }
         drop(lock);
         self.account();
@@ -210,6 +220,17 @@ impl FlowTable {
         self.end(now, index, Why::Reclaimed).into_iter().for_each(ended);
         // Another worker may have been quicker; then the table is full again.
         self.shared.reserve()
+    }
+
+    /// Ends a closed flow of this client, if one is among the oldest.
+    fn closed_of_client(&mut self, now: Instant, client: Address, ended: &mut impl FnMut(Ended)) {
+        let own = self.timers.closed(&self.slab).take(LOOKED_AT).find(|index| {
+            let entry = self.slab.entry(*index);
+            entry.is_some_and(|entry| Clients::same(entry.client.address, client))
+        });
+        if let Some(index) = own {
+            self.end(now, index, Why::Reclaimed).into_iter().for_each(ended);
+        }
     }
 
     /// Finds a reply key that nobody has, and enters it.

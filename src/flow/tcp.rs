@@ -78,7 +78,7 @@ impl State {
         if flags.any(TcpFlags::RST) {
             self.after_rst()
         } else if flags.any(TcpFlags::SYN) {
-            self.after_syn(direction)
+            self.after_syn(direction, flags)
         } else {
             self.after_other(direction, flags)
         }
@@ -94,8 +94,13 @@ impl State {
 
     /// A SYN in an open connection passes through and changes nothing: the endpoint answers it
     /// (RFC 5961 §4).
-    fn after_syn(self, direction: Direction) -> Self {
+    ///
+    /// One with ACK or FIN from the client, before the backend has said anything, is like any other packet in mid-flow
+    /// then: a backend that did not take the first SYN answers by a RST, which is no refusal. If it were, a client
+    /// could have every backend taken for down by two packets that do not go together.
+    fn after_syn(self, direction: Direction, flags: TcpFlags) -> Self {
         match (self, direction) {
+            (Self::Opening, Direction::Original) if !flags.opens() => Self::Resuming,
             (Self::Opening | Self::Resuming | Self::Reset | Self::Refused, Direction::Reply) => {
                 Self::Answered
             }
@@ -156,7 +161,9 @@ mod tests {
     fn transitions() {
         for (name, from, direction, flags, want) in [
             ("a SYN sent again changes nothing", Opening, Original, SYN, Opening),
-            ("SYN-ACK from the client answers nothing", Opening, Original, SYN_ACK, Opening),
+            ("SYN-ACK from the client answers nothing", Opening, Original, SYN_ACK, Resuming),
+            ("nor does it later", Answered, Original, SYN_ACK, Answered),
+            ("a SYN that is a FIN too opens nothing", Opening, Original, TcpFlags(0x03), Resuming),
             ("SYN-ACK from the backend answers", Opening, Reply, SYN_ACK, Answered),
             ("so does its bare SYN: simultaneous open", Opening, Reply, SYN, Answered),
             ("a challenge ACK is no answer", Opening, Reply, ACK, Opening),

@@ -7,10 +7,12 @@
 //!                        └─ Held ─▶ comes out of the core later, through its outbox
 //! ```
 //!
-//! [`run_workers`](super::worker::run_workers) gives each worker a thread; tests and the lab in memory
-//! let several take turns in one. Each frame from the queue is counted once as received, by the worker that
-//! read it, and once with its end, by the worker where it came to it. Over a team whose mailboxes are
-//! empty, `received = forwarded + answered + dropped + held`.
+//! [`run_workers`](super::worker::run_workers) gives each worker a thread, [`run_with_tasks`](super::tasks::run_with_tasks)
+//! a runtime for tasks as well; tests and the lab in memory let several take turns in one. Each frame
+//! from the queue is counted once as received, by the worker that read it, and once with its end, by the
+//! worker where it came to it. Over a team whose mailboxes are empty,
+//! `received = forwarded + answered + delivered + dropped + held`. What a core says on its own comes out behind the
+//! turn, by [`Worker::speak`], and is counted apart.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -66,30 +68,12 @@ impl<D: Datapath> Worker<D> {
         queues: Vec<Box<dyn Queue>>,
         counters: Vec<Arc<Counters>>,
     ) -> Result<Vec<Self>, IoError> {
-        if cores.len() != queues.len() || cores.len() != counters.len() || cores.len() > WorkerId::MAX {
-            let why = format!(
-                "they need as many cores and counters, and there are {} and {}",
-                cores.len(),
-                counters.len()
-            );
-            return Err(IoError::Queues { queues: queues.len(), why });
-        }
-        let post = Post::new(cores.len());
-        let worker = |(((id, core), queue), counters)| Self {
-            core,
-            frame: Frame::new(),
-            letters: VecDeque::new(),
-            out: Outbox::default(),
-            ends: Ends {
-                id: WorkerId(id),
-                queue,
-                counters,
-                post: Arc::clone(&post),
-                failed: None,
-                warned: Warned::No,
-            },
-        };
-        Ok((0..).zip(cores).zip(queues).zip(counters).map(worker).collect())
+        let seats = Seat::team(cores.len(), queues, counters)?;
+        Ok(cores.into_iter().zip(seats).map(|(core, seat)| Self::new(core, seat)).collect())
+    }
+
+    pub(super) fn new(core: D, Seat(ends): Seat) -> Self {
+        Self { core, frame: Frame::new(), letters: VecDeque::new(), out: Outbox::default(), ends }
     }
 
     /// Does what there is to do now: the mail, a burst of frames, and what has fallen due.
@@ -97,9 +81,19 @@ impl<D: Datapath> Worker<D> {
     /// # Errors
     /// Where the queue's device is gone or the queue failed. All that was taken in is counted even then.
     pub fn turn(&mut self, now: Instant) -> Result<Turn, IoError> {
+        self.turn_over(now, BURST)
+    }
+
+    /// The same for a worker that knows its queue to be empty, and need not ask.
+    pub(super) fn turn_without_queue(&mut self, now: Instant) -> Result<Turn, IoError> {
+        self.turn_over(now, 0)
+    }
+
+    #[inline]
+    fn turn_over(&mut self, now: Instant, burst: usize) -> Result<Turn, IoError> {
         let mut frames = self.read_mail(now);
-        let mut more = More::Perhaps;
-        for _ in 0..BURST {
+        let mut more = if burst == 0 { More::Nothing } else { More::Perhaps };
+        for _ in 0..burst {
             match self.ends.queue.receive(&mut self.frame) {
                 Ok(true) => self.take_in(now),
                 Ok(false) => {
@@ -117,10 +111,17 @@ impl<D: Datapath> Worker<D> {
             self.core.handle_timeout(now, &mut self.out);
             self.ends.empty(&mut self.out, WorkerSet::default());
         }
-        match self.ends.failed.take() {
-            Some(error) => Err(error),
-            None => Ok(Turn { frames, more }),
-        }
+        self.ends.take_failure().map(|()| Turn { frames, more })
+    }
+
+    /// Writes what the core has to say on its own.
+    ///
+    /// # Errors
+    /// Where the queue's device is gone or the queue failed.
+    pub fn speak(&mut self, now: Instant) -> Result<(), IoError> {
+        let Self { core, ends, .. } = self;
+        core.poll_egress(now, &mut |frame| ends.originate(frame));
+        ends.take_failure()
     }
 
     /// When the next turn is due, if no frame comes before.
@@ -197,6 +198,34 @@ pub fn settle_mail<D: Datapath>(team: &mut [Worker<D>], now: Instant) {
     }
 }
 
+/// A worker's place in its team, before its core is there.
+pub(super) struct Seat(Ends);
+
+impl Seat {
+    /// One a core, in the order of their ids.
+    pub fn team(
+        cores: usize,
+        queues: Vec<Box<dyn Queue>>,
+        counters: Vec<Arc<Counters>>,
+    ) -> Result<Vec<Self>, IoError> {
+        if cores != queues.len() || cores != counters.len() || cores > WorkerId::MAX {
+            let counters = counters.len();
+            let why = format!("they need as many cores and counters, and there are {cores} and {counters}");
+            return Err(IoError::Queues { queues: queues.len(), why });
+        }
+        let post = Post::new(cores);
+        let seat = |((id, queue), counters)| {
+            let (id, post) = (WorkerId(id), Arc::clone(&post));
+            Self(Ends { id, queue, counters, post, failed: None, warned: Warned::No })
+        };
+        Ok((0..).zip(queues).zip(counters).map(seat).collect())
+    }
+
+    pub fn id(&self) -> WorkerId {
+        self.0.id
+    }
+}
+
 /// Where frames come to their ends.
 struct Ends {
     id: WorkerId,
@@ -240,18 +269,37 @@ impl Ends {
             Ok(()) => self.counters.count(outcome, reason),
             Err(error) => {
                 self.counters.count(Outcome::Dropped, Reason::WriteFailed);
-                if is_gone(&error) {
-                    self.fail(error);
-                } else if self.warned == Warned::No {
-                    self.warned = Warned::Yes;
-                    tracing::warn!(
-                        "{} did not take a packet of {} bytes back: {error} (counted as {} from now on)",
-                        self.queue.device(),
-                        frame.packet().len(),
-                        Reason::WriteFailed,
-                    );
-                }
+                self.not_taken(frame, error);
             }
+        }
+    }
+
+    /// Writes a frame of the core's own.
+    fn originate(&mut self, frame: &mut Frame) {
+        match self.queue.send(frame) {
+            Ok(()) => {
+                self.counters.originated.add(1);
+                self.counters.originated_bytes.add(frame.packet().len() as u64);
+            }
+            Err(error) => {
+                self.counters.originated_lost.add(1);
+                self.not_taken(frame, error);
+            }
+        }
+    }
+
+    #[cold]
+    fn not_taken(&mut self, frame: &Frame, error: std::io::Error) {
+        if is_gone(&error) {
+            self.fail(error);
+        } else if self.warned == Warned::No {
+            self.warned = Warned::Yes;
+            tracing::warn!(
+                "{} did not take a packet of {} bytes back: {error} (counted as {} from now on)",
+                self.queue.device(),
+                frame.packet().len(),
+                Reason::WriteFailed,
+            );
         }
     }
 
@@ -263,6 +311,10 @@ impl Ends {
         } else {
             self.counters.count(Outcome::Dropped, Reason::HandoverFull);
         }
+    }
+
+    fn take_failure(&mut self) -> Result<(), IoError> {
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     fn fail(&mut self, source: std::io::Error) {

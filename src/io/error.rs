@@ -11,6 +11,12 @@ pub enum IoError {
          in a container, start it with `--device /dev/net/tun`)"
     )]
     NoTunNode,
+    /// Something else lies where the node should be.
+    #[error(
+        "/dev/net/tun is there, but is not the TUN device node (remove it, and make it anew: \
+         `mknod -m 0666 /dev/net/tun c 10 200`; in a container, start it with `--device /dev/net/tun`, not as a volume)"
+    )]
+    NotTheTunNode,
     /// The node is there, and we may not open it.
     #[error("not permitted to open /dev/net/tun: {source} (it must be readable and writable for this user)")]
     NodeNotPermitted {

@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 
 use crate::datapath::{WorkerId, WorkerSet};
 use crate::packet::Frame;
@@ -54,7 +55,7 @@ impl Post {
 pub(super) struct Mailbox {
     waiting: AtomicUsize,
     asleep: AtomicBool,
-    waker: OnceLock<Arc<mio::Waker>>,
+    waker: OnceLock<Waker>,
     inside: Mutex<Inside>,
 }
 
@@ -83,8 +84,7 @@ impl Mailbox {
         if self.asleep.swap(false, SeqCst)
             && let Some(waker) = self.waker.get()
         {
-            // An eventfd takes a wake-up unless 2^64 of them wait.
-            let _ = waker.wake();
+            waker.wake_by_ref();
         }
         Ok(())
     }
@@ -104,7 +104,7 @@ impl Mailbox {
     }
 
     /// Says what wakes the owner. Once is enough; a second waker is not looked at.
-    pub fn wake_with(&self, waker: Arc<mio::Waker>) {
+    pub fn wake_with(&self, waker: Waker) {
         let _ = self.waker.set(waker);
     }
 

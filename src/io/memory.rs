@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use super::queue::{Queue, QueueKind, gone};
 use crate::packet::Frame;
@@ -55,14 +56,15 @@ impl Queue for MemoryQueue {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         inside.frames.push_back(copy);
-        inside.wake()
+        inside.wake();
+        Ok(())
     }
 
     fn raw_fd(&self) -> Option<RawFd> {
         None
     }
 
-    fn wake_with(&mut self, waker: Arc<mio::Waker>) {
+    fn wake_with(&mut self, waker: Waker) {
         self.incoming.inside().waker = Some(waker);
     }
 
@@ -80,8 +82,7 @@ impl Drop for MemoryQueue {
         for pipe in [&self.incoming, &self.outgoing] {
             let mut inside = pipe.inside();
             inside.closed = true;
-            // Where the other end's worker cannot be woken it has ended.
-            let _ = inside.wake();
+            inside.wake();
         }
     }
 }
@@ -95,7 +96,7 @@ struct Pipe {
 #[derive(Default)]
 struct Inside {
     frames: VecDeque<Frame>,
-    waker: Option<Arc<mio::Waker>>,
+    waker: Option<Waker>,
     closed: bool,
 }
 
@@ -110,8 +111,10 @@ impl Pipe {
 }
 
 impl Inside {
-    fn wake(&self) -> io::Result<()> {
-        self.waker.as_ref().map_or(Ok(()), |waker| waker.wake())
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 //! What the kernel grants is looked up, not assumed: `TUNSETOFFLOAD` succeeds on a descriptor without
 //! `IFF_VNET_HDR`, and from then on large packets come without the header that describes them.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 use nix::errno::Errno;
 use rtnetlink::packet_core::Nla;
@@ -212,7 +214,8 @@ fn granted(netlink: &Netlink, name: &str) -> Result<Option<Granted>, IoError> {
 fn check_name(name: &str) -> Result<(), IoError> {
     let why = match name {
         "" => "it is empty",
-        "." | ".." => "the kernel keeps it for itself",
+        // The last two stand for devices under `/proc/sys/net`, so that the kernel refuses them later.
+        "." | ".." | "all" | "default" => "the kernel keeps it for itself",
         _ if name.len() > 15 => "it is longer than 15 bytes",
         _ if name.contains(['/', ':', '%']) => "it contains `/`, `:` or `%`",
         _ if name.contains(|c: char| c.is_whitespace() || c.is_control()) => {
@@ -223,9 +226,21 @@ fn check_name(name: &str) -> Result<(), IoError> {
     Err(IoError::BadName { name: name.into(), why })
 }
 
+/// Whether something that is there is the node of the TUN driver. A container engine that is told to mount a
+/// node that its host lacks puts a directory in its place.
+pub fn is_tun_node(path: &Path) -> bool {
+    // 10:200 in `linux/miscdevice.h`, as `makedev` puts the two together where both are small.
+    const MISC_TUN: u64 = 0x0ac8;
+    fs::metadata(path).is_ok_and(|node| node.file_type().is_char_device() && node.rdev() == MISC_TUN)
+}
+
 /// Opens the node and closes it, which has no effect: after this, a refusal is about the device.
 fn check_node() -> Result<(), IoError> {
-    match OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
+    let node = Path::new("/dev/net/tun");
+    if node.exists() && !is_tun_node(node) {
+        return Err(IoError::NotTheTunNode);
+    }
+    match OpenOptions::new().read(true).write(true).open(node) {
         Ok(_) => Ok(()),
         Err(error) => Err(match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
             Errno::EACCES | Errno::EPERM => IoError::NodeNotPermitted { source: error },
@@ -261,6 +276,8 @@ mod tests {
         for (name, want) in [
             ("", "`` cannot be the name of a network device: it is empty"),
             ("..", "the kernel keeps it"),
+            ("all", "the kernel keeps it"),
+            ("default", "the kernel keeps it"),
             ("sixteen-letters!", "longer than 15 bytes"),
             ("fs/0", "contains `/`"),
             ("fs%d", "contains `/`, `:` or `%`"),

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::task::Waker;
 
 use nix::errno::Errno;
 
@@ -39,7 +39,7 @@ pub trait Queue: Send {
 
     /// Takes what must be woken when a frame can be received. Only a queue without a file descriptor
     /// has a use for it.
-    fn wake_with(&mut self, _waker: Arc<mio::Waker>) {}
+    fn wake_with(&mut self, _waker: Waker) {}
 
     /// What kind of queue it is.
     fn kind(&self) -> QueueKind;

@@ -1,12 +1,18 @@
 //! Signals: how a run is ended, and asked how it goes, from outside.
 
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
+use super::Clock;
 use super::IoError;
 use super::stop::Stop;
+
+/// How long more signals to stop are taken for the first one. `timeout` sends its signal twice, and a terminal that
+/// goes sends one of its own; an end in good order takes a few milliseconds.
+const SAME_WISH: Duration = Duration::from_secs(1);
 
 /// Listens for signals until it is dropped.
 pub struct SignalWatch {
@@ -15,8 +21,9 @@ pub struct SignalWatch {
 }
 
 impl SignalWatch {
-    /// From now on SIGINT, SIGTERM and SIGHUP trigger `stop`, and SIGUSR1 calls `report`, on a thread of its own. A
-    /// second signal to stop ends the process at once, with the status that shells give for it.
+    /// From now on SIGINT, SIGTERM and SIGHUP trigger `stop`, and SIGUSR1 calls `report`, on a thread of its own. One
+    /// more signal to stop, a second or more after the first, ends the process at once, with the status that shells
+    /// give for it.
     ///
     /// A process that was started with SIGHUP ignored, as `nohup` does, goes on ignoring it.
     ///
@@ -28,12 +35,20 @@ impl SignalWatch {
         let watched = [SIGINT, SIGTERM, SIGUSR1].into_iter().chain(hangup);
         let mut signals = Signals::new(watched).map_err(failed)?;
         let handle = signals.handle();
+        let clock = Clock::start();
+        let mut first = None;
         let listen = move || {
             for signal in signals.forever() {
                 match signal {
                     SIGUSR1 => report(),
-                    _ if stop.is_triggered() => std::process::exit(128 + signal),
-                    _ => stop.trigger(),
+                    _ => match first {
+                        None => {
+                            first = Some(clock.now());
+                            stop.trigger();
+                        }
+                        Some(at) if clock.now().since(at) < SAME_WISH => {}
+                        Some(_) => std::process::exit(128 + signal),
+                    },
                 }
             }
         };

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 
 /// Ends a run when it is triggered, from whatever thread. Clones are the same stop.
 #[derive(Clone, Default)]
@@ -10,7 +11,7 @@ pub struct Stop(Arc<Inside>);
 #[derive(Default)]
 struct Inside {
     triggered: AtomicBool,
-    wakers: Mutex<Vec<Arc<mio::Waker>>>,
+    wakers: Mutex<Vec<Waker>>,
 }
 
 impl Stop {
@@ -23,8 +24,7 @@ impl Stop {
     pub fn trigger(&self) {
         self.0.triggered.store(true, SeqCst);
         for waker in self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            // An eventfd takes a wake-up unless 2^64 of them wait.
-            let _ = waker.wake();
+            waker.wake_by_ref();
         }
     }
 
@@ -34,7 +34,7 @@ impl Stop {
     }
 
     /// Has a sleeper woken when it is triggered; look once more after this before going to sleep.
-    pub(super) fn wakes(&self, waker: Arc<mio::Waker>) {
+    pub(super) fn wakes(&self, waker: Waker) {
         self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
     }
 }

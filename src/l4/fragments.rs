@@ -19,7 +19,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::datapath::{BackendId, Instant, Reason, WorkerId};
-use crate::packet::{Address, FragmentInfo, Frame, View};
+use crate::packet::{Address, Family, FragmentInfo, Frame, View};
 
 /// Datagrams that may wait for their first fragment.
 const MAX_WAITING: usize = 1024;
@@ -30,7 +30,8 @@ const MAX_WAITING_EACH: usize = 64;
 /// Datagrams whose route is remembered.
 const MAX_ROUTES: usize = 8192;
 
-/// What all fragments of a datagram have in common.
+/// What all fragments of a datagram have in common. Over IPv6 that is not the protocol: only the first one's next
+/// header counts, and the others may have another (RFC 8200 §4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DatagramKey {
     source: Address,
@@ -46,7 +47,10 @@ impl DatagramKey {
             source: view.source,
             destination: view.destination,
             id: fragment.id,
-            protocol: fragment.protocol,
+            protocol: match view.family {
+                Family::V4 => fragment.protocol,
+                Family::V6 => 0,
+            },
         }
     }
 }

@@ -36,13 +36,13 @@ impl Translator {
             return self.icmp_error(now, frame, view, kind, code, visited);
         }
         if answer::is_echo_request(view.family, kind) && self.balancer.is_vip(view.destination) {
-            return Self::answer_ping(frame, view);
+            return self.answer_ping(frame, view);
         }
         self.not_for_us(frame, view, Reason::IcmpUnsupported)
     }
 
-    pub(super) fn answer_ping(frame: &mut Frame, view: &View) -> Verdict {
-        if let Some(reason) = super::refuse::impossible_addresses(view) {
+    pub(super) fn answer_ping(&self, frame: &mut Frame, view: &View) -> Verdict {
+        if let Some(reason) = self.impossible_source(view) {
             return Verdict::Drop(reason);
         }
         answer::turn_into_echo_reply(frame.packet_mut(), view);
@@ -61,6 +61,12 @@ impl Translator {
         let Some(quote) = Quote::of(frame.packet(), view) else {
             return self.not_for_us(frame, view, Reason::IcmpNoFlow);
         };
+        // An error goes to whoever sent the packet that it quotes. One that does not was made up by somebody who can
+        // reach another of our addresses, such as a client who wants a backend to be taken for unreachable
+        // (RFC 5927 §4.1; Linux's connection tracking draws the same line).
+        if quote.tuple().source.address != view.destination {
+            return self.not_for_us(frame, view, Reason::IcmpNoFlow);
+        }
         let (flow, direction) = match self.flows.find(&quote.tuple().reversed(), visited) {
             Lookup::Here(flow, direction) => (flow, direction),
             Lookup::Elsewhere(worker) => return Verdict::HandOver(worker),

@@ -36,8 +36,12 @@ impl Translator {
             return self.first_fragment(now, frame, view, key, arrival, out);
         }
         if home != self.worker {
-            // Only the home lets fragments wait; to the owner it sends them after their first.
+            // Only the home lets fragments wait; to the owner it sends them after their first. That may have gone on to
+            // another worker, but not back: a route that leads back is that of an earlier first fragment.
             return match self.fragments.route(&key) {
+                Some(Route::Elsewhere(worker)) if visited(arrival).contains(worker) => {
+                    Verdict::Drop(Reason::FragmentTimeout)
+                }
                 Some(route) => self.take_route(frame, view, route),
                 None => Verdict::Drop(Reason::FragmentTimeout),
             };
@@ -84,7 +88,7 @@ impl Translator {
         arrival: Arrival,
     ) -> (Verdict, Route) {
         if self.is_ping_to_vip(view) {
-            return match Self::answer_ping(frame, view) {
+            return match self.answer_ping(frame, view) {
                 Verdict::Drop(reason) => (Verdict::Drop(reason), Route::Refused(reason)),
                 verdict => (verdict, Route::Echo),
             };
@@ -123,7 +127,7 @@ impl Translator {
         match route {
             Route::Elsewhere(worker) => Verdict::HandOver(worker),
             Route::Refused(reason) => Verdict::Drop(reason),
-            Route::Echo => Self::answer_ping(frame, view),
+            Route::Echo => self.answer_ping(frame, view),
             Route::Unchanged => self.not_for_us(frame, view, Reason::NotOurs),
             Route::Translated { .. } if view.hops <= 1 => Verdict::Drop(Reason::TtlExpired),
             Route::Translated { source, destination, id, traffic } => {

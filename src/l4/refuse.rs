@@ -42,6 +42,13 @@ impl Translator {
         Verdict::Answer(reason)
     }
 
+    /// Why a packet to one of our addresses cannot be on its way. What comes from a VIP is ours, and never comes back to
+    /// us: somebody else has used the name.
+    pub(super) fn impossible_source(&self, view: &View) -> Option<Reason> {
+        let forged = || self.balancer.is_vip(view.source).then_some(Reason::Martian);
+        impossible_addresses(view).or_else(forged)
+    }
+
     /// A packet that is neither for a VIP nor of a flow. Where DNAT makes the host route
     /// others' packets through the device they go on as they are; else nobody but a
     /// mistaken route can have brought them, and sending them back would make a loop.

@@ -198,7 +198,7 @@ impl Translator {
         visited: WorkerSet,
         identification: Option<u32>,
     ) -> Handled {
-        if let Some(reason) = impossible(view, &tuple) {
+        if let Some(reason) = self.impossible(view, &tuple) {
             return Verdict::Drop(reason).into();
         }
         let Some(vip) = self.balancer.find(tuple.protocol, tuple.destination) else {
@@ -297,6 +297,14 @@ impl Translator {
     fn is_backend(&self, client: Address) -> bool {
         self.passes_others
             && self.balancer.backends().iter().any(|backend| backend.endpoint.address == client)
+    }
+
+    /// Why a packet that belongs to no flow cannot have been meant: its addresses.
+    fn impossible(&self, view: &View, tuple: &FiveTuple) -> Option<Reason> {
+        if tuple.source == tuple.destination {
+            return Some(Reason::Land);
+        }
+        self.impossible_source(view)
     }
 
     /// Tells the balancer what a flow's packet has shown about its backend.
@@ -427,14 +435,6 @@ fn event_of(view: &View) -> Event {
         Transport::Tcp { flags, .. } => Event::Tcp(flags),
         _ => Event::Udp,
     }
-}
-
-/// Why a packet that belongs to no flow cannot have been meant: its addresses.
-fn impossible(view: &View, tuple: &FiveTuple) -> Option<Reason> {
-    if tuple.source == tuple.destination {
-        return Some(Reason::Land);
-    }
-    super::refuse::impossible_addresses(view)
 }
 
 const fn reason_for(unreadable: Unreadable) -> Reason {

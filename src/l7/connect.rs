@@ -25,10 +25,10 @@ pub struct Link {
     pub local: Endpoint,
 }
 
-/// A two-way stream of bytes.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+/// A two-way stream of bytes. It stays on its worker's thread; `Send` is what hyper asks of one that may be upgraded.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// What the other end has done, asked of the kernel and not of what was read so far.
 pub trait Probe: Send + Sync {

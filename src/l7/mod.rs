@@ -12,6 +12,8 @@ pub mod proxy;
 pub mod spec;
 pub mod stack;
 pub mod stream;
+pub mod tls;
+pub mod upstream;
 
 pub use stack::{Accepted, Stack};
 pub use stream::FlowStream;

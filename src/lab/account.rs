@@ -25,8 +25,13 @@ pub fn print(console: &mut Console, topology: Topology, report: &Report) -> Resu
         Some(what) => console.paint(Look::Bad, what),
     };
     console.line(format_args!(
-        "   {} packets in = {} forwarded + {} answered + {} dropped + {} held: {sums}",
-        packets.received, packets.forwarded, packets.answered, packets.dropped, packets.held
+        "   {} packets in = {} forwarded + {} answered{} + {} dropped + {} held: {sums}",
+        packets.received,
+        packets.forwarded,
+        packets.answered,
+        if packets.delivered > 0 { format!(" + {} delivered", packets.delivered) } else { String::new() },
+        packets.dropped,
+        packets.held
     ))?;
     for reason in &report.reasons {
         let known = Reason::ALL.iter().find(|known| known.word() == reason.reason);

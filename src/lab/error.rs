@@ -2,6 +2,8 @@
 
 use std::io;
 
+use signal_hook::low_level::signal_name;
+
 use super::sandbox::Forbidden;
 use crate::io::IoError;
 
@@ -12,7 +14,7 @@ pub enum LabError {
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
     /// The user, or the system, asked for the end.
-    #[error("ended by signal {0}")]
+    #[error("ended by {}", signal_name(*.0).unwrap_or("a signal"))]
     Interrupted(i32),
     /// A host's process ended when it should not have.
     #[error("{host} ended unexpectedly{}", last_words(said))]
@@ -34,6 +36,14 @@ pub enum LabError {
         /// Which.
         host: String,
         /// Why.
+        why: String,
+    },
+    /// The user's own backend does not serve.
+    #[error("{host}: the backend command {why}")]
+    BackendCommand {
+        /// The host that it was to serve on.
+        host: String,
+        /// What it does instead.
         why: String,
     },
     /// The network could not be laid.

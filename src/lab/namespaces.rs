@@ -185,21 +185,21 @@ impl Namespaces {
 
     /// Waits until the user's own backend listens, or has ended.
     fn await_foreign(&mut self, number: u8) -> Result<(), LabError> {
-        let failed = |why| LabError::Failed { host: Topology::backend_name(number), why };
+        let failed = |why| LabError::BackendCommand { host: Topology::backend_name(number), why };
         let at = (self.topology.backend(Family::V4, number), topology::BACKEND).into();
         for _ in 0..FOREIGN_PATIENCE.as_millis() / FOREIGN_STEP.as_millis() {
             let place = usize::from(number).saturating_sub(1);
             let Some(backend) = self.backends.get_mut(place) else { return Ok(()) };
             let ended = backend.foreign.as_mut().and_then(|foreign| foreign.try_wait().ok()?);
             if let Some(status) = ended {
-                return Err(failed(format!("the backend command ended ({status})")));
+                return Err(failed(format!("ended ({status})")));
             }
             match self.crew.carry_out(backend.host, &Order::AwaitListener { at, patience: FOREIGN_STEP }) {
                 Err(LabError::Failed { .. }) => {}
                 other => return other,
             }
         }
-        Err(failed(format!("the backend command does not listen on {at}")))
+        Err(failed(format!("does not listen on {at}")))
     }
 
     fn start_balancer(&mut self, arguments: Vec<String>) -> Result<(), LabError> {

@@ -28,6 +28,9 @@ pub struct Packets {
     pub forwarded: u64,
     /// That the balancer answered itself.
     pub answered: u64,
+    /// That ended in a connection of the balancer's own.
+    #[serde(default)]
+    pub delivered: u64,
     /// That went nowhere.
     pub dropped: u64,
     /// Fragments that wait for their first one.
@@ -41,7 +44,7 @@ pub struct Packets {
 /// Packets that came to one end for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonCount {
-    /// `forwarded`, `answered` or `dropped`.
+    /// `forwarded`, `answered`, `delivered` or `dropped`.
     pub outcome: String,
     /// The reason's word.
     pub reason: String,
@@ -94,13 +97,22 @@ impl Report {
     /// The first sum that does not come out, if one does not.
     pub fn disagreement(&self) -> Option<String> {
         let packets = &self.packets;
-        let ends =
-            [("forwarded", packets.forwarded), ("answered", packets.answered), ("dropped", packets.dropped)];
+        let ends = [
+            ("forwarded", packets.forwarded),
+            ("answered", packets.answered),
+            ("delivered", packets.delivered),
+            ("dropped", packets.dropped),
+        ];
         let all = ends.iter().map(|end| end.1).fold(packets.held, u64::saturating_add);
         if packets.received != all {
             return Some(format!(
-                "received {} is not forwarded {} + answered {} + dropped {} + held {}",
-                packets.received, packets.forwarded, packets.answered, packets.dropped, packets.held
+                "received {} is not forwarded {} + answered {} + delivered {} + dropped {} + held {}",
+                packets.received,
+                packets.forwarded,
+                packets.answered,
+                packets.delivered,
+                packets.dropped,
+                packets.held
             ));
         }
         for (outcome, packets) in ends {

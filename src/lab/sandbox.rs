@@ -16,7 +16,9 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{getegid, geteuid};
+use nix::unistd::{Uid, getegid, geteuid};
+
+use crate::io::is_tun_node;
 
 /// By which right the lab has its namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +63,10 @@ pub fn enter() -> Result<Standing, Forbidden> {
     }
     // A container's root may lack CAP_SYS_ADMIN and still be allowed a user namespace.
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)
-        .map_err(|errno| Switches::read().explain(errno))?;
+        .map_err(|errno| Switches::read(user).explain(errno))?;
     map_to_root(user.as_raw(), group.as_raw()).map_err(|error| {
         let errno = error.raw_os_error().map_or(Errno::EPERM, Errno::from_raw);
-        Switches::read().explain(errno)
+        Switches::read(user).explain(errno)
     })?;
     Ok(Standing::Rootless)
 }
@@ -85,6 +87,9 @@ fn map_to_root(user: u32, group: u32) -> io::Result<()> {
 /// What forbids it, and how to mend that.
 pub fn check(standing: Standing) -> Result<(), Forbidden> {
     check_tun(Path::new("/dev/net/tun"), standing)?;
+    if !Path::new("/proc/sys/net").exists() {
+        return Err(Forbidden::new("/proc is not mounted here", "sudo mount -t proc proc /proc"));
+    }
     if !Path::new("/proc/sys/net/ipv6").exists() {
         return Err(Forbidden::new(
             "this kernel has no IPv6, or was told not to use it",
@@ -104,8 +109,16 @@ pub fn check(standing: Standing) -> Result<(), Forbidden> {
 }
 
 fn check_tun(node: &Path, standing: Standing) -> Result<(), Forbidden> {
-    let Err(error) = OpenOptions::new().read(true).write(true).open(node) else { return Ok(()) };
     let name = node.display();
+    if node.exists() && !is_tun_node(node) {
+        return Err(Forbidden::new(
+            format!("{name} is there, but is not the TUN device node"),
+            format!(
+                "sudo sh -c 'rm -r {name} && mknod -m 0666 {name} c 10 200' (in a container: --device {name}, not as a volume)"
+            ),
+        ));
+    }
+    let Err(error) = OpenOptions::new().read(true).write(true).open(node) else { return Ok(()) };
     let make = format!(
         "sudo sh -c 'mkdir -p /dev/net && mknod -m 0666 {name} c 10 200' (in a container: --device {name})"
     );
@@ -117,6 +130,14 @@ fn check_tun(node: &Path, standing: Standing) -> Result<(), Forbidden> {
         ),
         Some(Errno::EACCES) => {
             let mode = fs::metadata(node).map_or(0, |meta| meta.permissions().mode() & 0o7777);
+            if mode & 0o666 == 0o666 {
+                return Err(Forbidden::new(
+                    format!(
+                        "everybody may open {name} by its mode, and yet it cannot be opened: it lies on a file system mounted with `nodev`, or a security module forbids it"
+                    ),
+                    format!("findmnt -T {name} shows where; sudo mount -o remount,dev THERE"),
+                ));
+            }
             let who = match standing {
                 Standing::Root => "this user",
                 Standing::Rootless => "you",
@@ -142,10 +163,13 @@ struct Switches {
     unprivileged_userns_clone: Option<u64>,
     apparmor_restrict: Option<u64>,
     seccomp: Option<u64>,
+    /// Whether the caller is root, who has too few capabilities then.
+    root: bool,
 }
 
 impl Switches {
-    fn read() -> Self {
+    /// `user` is who the caller was before it tried: in a user namespace it is nobody until it is mapped.
+    fn read(user: Uid) -> Self {
         let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:")?.trim().parse().ok());
@@ -155,6 +179,7 @@ impl Switches {
             unprivileged_userns_clone: number("/proc/sys/kernel/unprivileged_userns_clone"),
             apparmor_restrict: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
             seccomp,
+            root: user.is_root(),
         }
     }
 
@@ -199,6 +224,11 @@ impl Switches {
                 "a seccomp filter forbids namespaces, as container engines set it",
                 "docker run --cap-add NET_ADMIN --cap-add SYS_ADMIN --device /dev/net/tun, or the command with sudo outside",
             )
+        } else if self.root {
+            Forbidden::new(
+                "root lacks the capability SYS_ADMIN here, as in a container, and may not be root of a user namespace either",
+                "start the container with --cap-add SYS_ADMIN --cap-add NET_ADMIN --device /dev/net/tun",
+            )
         } else {
             Forbidden::new(
                 format!("the kernel refuses a user namespace: {} (in a chroot it always does)", errno.desc()),
@@ -237,6 +267,7 @@ mod tests {
             ),
             ("Ubuntu", Switches { apparmor_restrict: Some(1), ..none }, Errno::EACCES, "AppArmor"),
             ("container", Switches { seccomp: Some(2), ..none }, Errno::EPERM, "seccomp"),
+            ("root in a container", Switches { root: true, ..none }, Errno::EPERM, "SYS_ADMIN"),
             ("deep", none, Errno::EUSERS, "nested"),
             ("no such thing", none, Errno::EINVAL, "has no user"),
             ("who knows", Switches { max_user_namespaces: Some(9), ..none }, Errno::EPERM, "chroot"),
@@ -251,6 +282,9 @@ mod tests {
     fn a_missing_node_and_one_that_is_no_device_are_told_apart() {
         let missing = check_tun(Path::new("/dev/net/there-is-no-such-node"), Standing::Root).unwrap_err();
         assert!(missing.what.ends_with("is missing"), "{missing}");
-        assert!(check_tun(Path::new("/dev/null"), Standing::Root).is_ok());
+        for other in ["/dev/null", "/tmp", "/proc/version"] {
+            let other = check_tun(Path::new(other), Standing::Root).unwrap_err();
+            assert!(other.what.ends_with("is not the TUN device node"), "{other}");
+        }
     }
 }

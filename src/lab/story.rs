@@ -7,6 +7,7 @@
 //! explains an answer looks at the answer first. [`Story::surprise`] is the first thing that should
 //! not have happened: silence, or a request that failed while its backend was well.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::Serialize;
@@ -33,6 +34,8 @@ pub struct Story {
     pub surprise: Option<String>,
     /// The number of the last request over HTTP.
     requests: usize,
+    /// The number of the last act: not every story has all of them.
+    acts: usize,
 }
 
 /// One try, and the act it belongs to.
@@ -62,17 +65,17 @@ enum Expect {
 impl Story {
     /// A story that has not begun.
     pub const fn new(topology: Topology) -> Self {
-        Self { topology, told: Vec::new(), surprise: None, requests: 0 }
+        Self { topology, told: Vec::new(), surprise: None, requests: 0, acts: 0 }
     }
 
-    /// Act 1: requests to the VIP, and who answers them.
+    /// An act: requests to the VIP, and who answers them.
     ///
     /// # Errors
     ///
     /// The lab's; what the network does is told, not returned.
     pub fn requests(&mut self, console: &mut Console, network: &mut dyn Network) -> Result<(), LabError> {
         let target = self.web(Family::V4);
-        console.heading(format_args!("1  Six requests: the client asks for http://{target}/"))?;
+        self.heading(console, format_args!("Six requests: the client asks for http://{target}/"))?;
         let mut last = None;
         for _ in 0..REQUESTS {
             let attempt = self.attempt(network, "requests", Try::Http(target), Expect::Answer)?;
@@ -96,7 +99,7 @@ impl Story {
         Ok(())
     }
 
-    /// Act 2: UDP, ping, IPv6.
+    /// An act: UDP, ping, IPv6.
     ///
     /// # Errors
     ///
@@ -107,7 +110,7 @@ impl Story {
         network: &mut dyn Network,
         servers: Servers,
     ) -> Result<(), LabError> {
-        console.heading("2  Not only TCP, not only IPv4")?;
+        self.heading(console, "Not only TCP, not only IPv4")?;
         let (v4, v6) = (self.topology.vip(Family::V4), self.topology.vip(Family::V6));
         let tries = match servers {
             Servers::BuiltIn => vec![
@@ -138,13 +141,13 @@ impl Story {
         Ok(())
     }
 
-    /// Act 3: a backend's server ends, then a whole backend, while requests go on.
+    /// An act: a backend's server ends, then a whole backend, while requests go on.
     ///
     /// # Errors
     ///
     /// The lab's.
     pub fn failures(&mut self, console: &mut Console, network: &mut dyn Network) -> Result<(), LabError> {
-        console.heading("3  Backends fail while requests go on")?;
+        self.heading(console, "Backends fail while requests go on")?;
         let first = self.next_victim(None);
         network.stop_server(first)?;
         let name = Topology::backend_name(first);
@@ -210,7 +213,7 @@ impl Story {
         console.line(format_args!("   {remark}"))
     }
 
-    /// Act 4: a port where there is nothing.
+    /// An act: a port where there is nothing.
     ///
     /// # Errors
     ///
@@ -220,8 +223,13 @@ impl Story {
         let attempt = self.attempt(network, "nothing", Try::Http(target), Expect::Refusal)?;
         let came = describe(console, &attempt);
         let remark = if attempt.end == End::Refused { "the balancer itself says no" } else { "" };
-        console.heading(format_args!("4  A port without a service, {target}"))?;
+        self.heading(console, format_args!("A port without a service, {target}"))?;
         console.line(format_args!("   {came}  {remark}"))
+    }
+
+    fn heading(&mut self, console: &mut Console, title: impl fmt::Display) -> Result<(), LabError> {
+        self.acts += 1;
+        console.heading(format_args!("{}  {title}", self.acts))
     }
 
     fn attempt(

@@ -122,6 +122,23 @@ fn signals_end_it_with_its_report_and_the_host_as_it_was() {
 }
 
 #[test]
+fn signals_that_come_together_are_one() {
+    private("ends::signals_that_come_together_are_one", || {
+        let net = Net::new(1);
+        let before = Host::of(&net.balancer);
+        for (first, second) in [(Signal::SIGINT, Signal::SIGTERM), (Signal::SIGTERM, Signal::SIGHUP)] {
+            let balancer = Balancer::start(&net, "dnat", &[]);
+            balancer.signal(first);
+            balancer.signal(second);
+            let (status, out, said) = balancer.end();
+            assert_eq!(status.code(), Some(0), "{first} {second}: {said}");
+            assert!(out.contains("\"agree\":true"), "{first} {second}: {out}");
+            assert_eq!(Host::of(&net.balancer).differs(&before), [""; 0], "{first} {second}");
+        }
+    });
+}
+
+#[test]
 fn killed_it_leaves_nothing_that_keeps_the_next_from_working() {
     private("ends::killed_it_leaves_nothing_that_keeps_the_next_from_working", || {
         let net = Net::new(2);

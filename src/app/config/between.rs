@@ -5,14 +5,17 @@
 //! there would have its packets come back to the balancer for ever; a VIP among the local
 //! addresses would be taken for both ends of a flow.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::backends::Backends;
 use super::check::Check;
+use super::groups::Groups;
+use super::l4::Service;
 use super::mistake::Mistake;
-use super::service::Service;
+use super::site::Site;
 use super::source::Span;
 use super::tun::{self, MTU_V6, Tun};
 use crate::balance::{Listen, ServiceSpec};
@@ -25,27 +28,58 @@ const LOCAL: [&str; 2] = ["10.47.3.0/24", "fd47:3::/64"];
 /// The most services, listens, and backends in a service: 16 bits number each of them.
 const MOST: usize = 65_535;
 
+/// What is balanced, each part checked by itself.
+#[derive(Debug)]
+pub struct Parts {
+    /// The services of layer 4.
+    pub services: Vec<Service>,
+    /// The services of layer 7.
+    pub sites: Vec<Site>,
+    /// What those lead to.
+    pub groups: Groups,
+}
+
+impl Parts {
+    /// All names of services, with their places.
+    fn names(&self) -> impl Iterator<Item = (&str, &Span)> {
+        let services = self.services.iter().map(|service| (service.spec.name.as_str(), &service.name));
+        services.chain(self.sites.iter().map(|site| (site.spec.name.as_str(), &site.name)))
+    }
+
+    /// All listens of services of both layers.
+    fn listens(&self) -> impl Iterator<Item = &(Listen, Span)> {
+        let sites = self.sites.iter().flat_map(|site| &site.listen);
+        self.services.iter().flat_map(|service| &service.listen).chain(sites)
+    }
+
+    /// The backends of each service and group. Those that a service has from a group are there twice.
+    fn backends(&self) -> impl Iterator<Item = &Backends> {
+        self.services.iter().map(|service| &service.backends).chain(self.groups.members())
+    }
+}
+
 /// Checks the whole. `local` is `None` where no prefixes were written.
-/// Gives the device with its prefixes, and the services.
+/// Gives the device with its prefixes.
 pub fn check(
     check: &mut Check,
     mut tun: Tun,
     mtu: Option<Span>,
     local: Option<tun::Local>,
-    services: Vec<Service>,
-) -> (Tun, Vec<ServiceSpec>) {
-    names(check, &services);
-    let vips = listens(check, &services);
+    whole: &Parts,
+) -> Tun {
+    let services = whole.services.as_slice();
+    names(check, whole);
+    let vips = listens(check, whole);
     let prefixes = match local {
         Some(local) => {
             if local.complete {
-                family_missing(check, &services, &local.prefixes);
+                family_missing(check, services, &local.prefixes);
             }
             local.prefixes.into_iter().map(|(net, at)| (net, Some(at))).collect()
         }
-        None => default_local(&services),
+        None => default_local(services),
     };
-    parts(check, &services, &vips, &prefixes);
+    parts(check, whole, &vips, &prefixes);
     let ipv6 = vips.keys().any(|vip| vip.family() == Family::V6)
         || prefixes.iter().any(|(net, _)| net.addr().is_ipv6());
     if let Some(at) = mtu.filter(|_| ipv6 && tun.mtu < MTU_V6) {
@@ -56,45 +90,44 @@ pub fn check(
         );
     }
     tun.local = prefixes.into_iter().map(|(net, _)| net).collect();
-    (tun, services.into_iter().map(complete).collect())
+    tun
 }
 
-fn complete(service: Service) -> ServiceSpec {
+/// A service with its listens and backends.
+pub fn complete(service: Service) -> ServiceSpec {
     ServiceSpec {
         listen: service.listen.into_iter().map(|(listen, _)| listen).collect(),
-        backends: service.backends.into_iter().map(|(backend, _)| backend).collect(),
+        backends: service.backends.right.into_iter().map(|(backend, _)| backend).collect(),
         ..service.spec
     }
 }
 
 /// Names of services are there once, and not too many.
-fn names(check: &mut Check, services: &[Service]) {
+fn names(check: &mut Check, whole: &Parts) {
     let mut seen: HashMap<&str, &Span> = HashMap::new();
-    for service in services {
-        if service.spec.name.is_empty() {
-            continue;
-        }
-        let first = *seen.entry(&service.spec.name).or_insert(&service.name);
-        if *first != service.name {
-            check.add(
-                Mistake::new(
-                    service.name.clone(),
-                    format!("there are two services named `{}`", service.spec.name),
-                )
-                .also(first.clone(), "first here")
-                .help("give each its own name"),
+    let mut mistakes = Vec::new();
+    for (name, at) in whole.names().filter(|(name, _)| !name.is_empty()) {
+        let first = *seen.entry(name).or_insert(at);
+        if first != at {
+            mistakes.push(
+                Mistake::new(at.clone(), format!("there are two services named `{name}`"))
+                    .also(first.clone(), "first here")
+                    .help("give each its own name"),
             );
         }
     }
-    too_many(check, services.iter().map(|service| &service.name), MOST, "services");
+    for mistake in mistakes {
+        check.add(mistake);
+    }
+    too_many(check, whole.names().map(|(_, at)| at), MOST, "services");
 }
 
 /// Listens are there once over all services, and neither they nor the backends are too many. Gives the VIPs, each with the first place
 /// where it is.
-fn listens<'a>(check: &mut Check, services: &'a [Service]) -> HashMap<Address, &'a Span> {
+fn listens<'a>(check: &mut Check, whole: &'a Parts) -> HashMap<Address, &'a Span> {
     let mut seen = HashMap::new();
     let mut vips = HashMap::new();
-    for (listen, at) in services.iter().flat_map(|service| &service.listen) {
+    for (listen, at) in whole.listens() {
         vips.entry(listen.endpoint.address).or_insert(at);
         let first = *seen.entry(*listen).or_insert(at);
         if first != at {
@@ -105,9 +138,9 @@ fn listens<'a>(check: &mut Check, services: &'a [Service]) -> HashMap<Address, &
             );
         }
     }
-    too_many(check, services.iter().flat_map(|service| &service.listen).map(|(_, at)| at), MOST, "listens");
-    for service in services {
-        too_many(check, service.backends.iter().map(|(_, at)| at), MOST, "backends in a service");
+    too_many(check, whole.listens().map(|(_, at)| at), MOST, "listens");
+    for backends in whole.backends() {
+        too_many(check, backends.right.iter().map(|(_, at)| at), MOST, "backends in a service");
     }
     vips
 }
@@ -168,7 +201,7 @@ fn family_of(net: &IpNet) -> Family {
 /// No address is two of VIP, backend and local.
 fn parts(
     check: &mut Check,
-    services: &[Service],
+    whole: &Parts,
     vips: &HashMap<Address, &Span>,
     prefixes: &[(IpNet, Option<Span>)],
 ) {
@@ -193,7 +226,9 @@ fn parts(
     for (vip, at) in vips {
         mistakes.extend(inside_local(*vip, at, "the VIP"));
     }
-    for (backend, at) in services.iter().flat_map(|service| &service.backends) {
+    let mut seen = HashSet::new();
+    let backends = whole.backends().flat_map(|backends| &backends.right);
+    for (backend, at) in backends.filter(|(_, at)| seen.insert(at.clone())) {
         let address = backend.endpoint.address;
         if let Some(vip) = vips.get(&address) {
             let message = format!("backend {} has the address of a VIP", backend.endpoint);

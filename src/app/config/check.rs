@@ -1,8 +1,12 @@
 //! What checks of all tables have in common: the mistakes found so far, and how things are called.
 
+use std::path::{Path, PathBuf};
+
 use toml::Spanned;
 
+use super::files::{Named, Place};
 use super::mistake::{Mistake, Mistakes, Wrong};
+use super::values;
 
 /// Where the values come from, which decides what messages call them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +60,14 @@ pub struct Check {
     /// How things are called.
     pub names: Names,
     mistakes: Mistakes,
+    folder: PathBuf,
+    files: Vec<Named>,
 }
 
 impl Check {
-    /// Goes on from the mistakes of reading.
-    pub fn new(names: Names, mistakes: Mistakes) -> Self {
-        Self { names, mistakes }
+    /// Goes on from the mistakes of reading. Relative files are in `folder`.
+    pub fn new(names: Names, mistakes: Mistakes, folder: &Path) -> Self {
+        Self { names, mistakes, folder: folder.to_owned(), files: Vec::new() }
     }
 
     /// Notes a mistake.
@@ -79,8 +85,21 @@ impl Check {
         check(given.get_ref()).map_err(|wrong| self.add(wrong.at(given.span()))).ok()
     }
 
-    /// All that was found.
-    pub fn finish(self) -> Mistakes {
-        self.mistakes
+    /// The name of a file, with its place.
+    pub fn file(&mut self, given: Option<&Spanned<String>>) -> Option<Place> {
+        let folder = self.folder.clone();
+        let path = self.value(given, |text| values::file_name(text, &folder))?;
+        let given = given?;
+        Some(Place { path, name: given.get_ref().clone(), at: given.span() })
+    }
+
+    /// Notes files to be looked at.
+    pub fn names_file(&mut self, named: Named) {
+        self.files.push(named);
+    }
+
+    /// All that was found, and the files that are named.
+    pub fn finish(self) -> (Mistakes, Vec<Named>) {
+        (self.mistakes, self.files)
     }
 }

@@ -105,6 +105,12 @@ impl Wrong {
         Self { help: Some(help.into()), ..self }
     }
 
+    /// Adds what to write instead, where nothing better was said yet.
+    #[must_use]
+    pub fn help_or(self, help: &str) -> Self {
+        Self { help: self.help.or_else(|| Some(help.to_owned())), ..self }
+    }
+
     /// Says where.
     pub fn at(self, at: Span) -> Mistake {
         Mistake { help: self.help, ..Mistake::new(at, self.message) }

@@ -14,17 +14,27 @@
 //! Nothing stops at a mistake. A value that is wrong is noted and taken as if it were not
 //! there; whatever depends on it is then not checked, so that one slip gives one message.
 
+mod backends;
 mod between;
 mod check;
+mod files;
 mod flags;
 mod flows;
+mod group;
+mod groups;
+mod l4;
+mod limits;
 mod mistake;
+mod patience;
 mod print;
 mod reader;
+mod route;
 mod service;
+mod site;
 mod source;
 mod syntax;
 mod timeouts;
+mod tls;
 mod tun;
 mod values;
 
@@ -37,13 +47,20 @@ pub use tun::Tun;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use between::Parts;
 use check::{Check, Names};
+use files::Named;
+use groups::Groups;
+use l4::Service;
 use mistake::Mistakes;
 use reader::{Reader, Table};
+use service::Layer;
+use site::Site;
 use source::Span;
 
 use crate::balance::{PassiveHealth, ServiceSpec};
 use crate::flow::Timeouts;
+use crate::l7::spec::{Plan, SiteSpec};
 
 /// A configuration in which everything fits.
 #[derive(Clone, Debug)]
@@ -56,8 +73,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// When a backend counts as down.
     pub health: PassiveHealth,
-    /// The virtual services: at least one.
+    /// The virtual services of layer 4. Of both layers together there is at least one.
     pub services: Vec<ServiceSpec>,
+    /// The virtual services of layer 7, and what they lead to.
+    pub plan: Plan,
     /// Where chance starts from; `None` for a different start each time.
     pub seed: Option<u64>,
 }
@@ -69,35 +88,56 @@ pub struct Checked {
     pub config: Option<Config>,
     /// Mistakes and warnings, in the order of their places.
     pub mistakes: Vec<Mistake>,
+    /// The files that are named. Nobody has looked at them yet.
+    files: Vec<Named>,
 }
 
-/// Reads and checks a TOML text.
+/// Reads and checks a TOML text. No other file is looked at: [`Checked::look_at_files`] does that.
 pub fn from_toml(source: &Source) -> Checked {
     let (tree, errors) = DeTable::parse_recoverable(source.text());
     let mut reader = Reader::default();
     let draft = Draft::read(&mut reader, &tree);
-    let mut check = Check::new(Names::Keys, reader.finish());
+    let mut check = Check::new(Names::Keys, reader.finish(), source.folder());
     let config = draft.check(&mut check);
-    let mut mistakes = check.finish().into_sorted();
+    let (mistakes, files) = check.finish();
+    let mut mistakes = mistakes.into_sorted();
     if !errors.is_empty() {
         mistakes = syntax::with_errors(source, &errors, mistakes);
     }
-    Checked::new(config, mistakes)
+    Checked::new(config, mistakes, files)
 }
 
 /// Reads and checks the flags of `run`.
 pub fn from_flags(flags: &Flags) -> (Source, Checked) {
     let mut mistakes = Mistakes::default();
     let (source, draft) = flags.read(&mut mistakes);
-    let mut check = Check::new(Names::Flags, mistakes);
+    let mut check = Check::new(Names::Flags, mistakes, source.folder());
     let config = draft.check(&mut check);
-    (source, Checked::new(config, check.finish().into_sorted()))
+    let (mistakes, files) = check.finish();
+    (source, Checked::new(config, mistakes.into_sorted(), files))
 }
 
 impl Checked {
-    fn new(config: Config, mistakes: Vec<Mistake>) -> Self {
+    fn new(config: Config, mistakes: Vec<Mistake>, files: Vec<Named>) -> Self {
         let usable = mistakes.iter().all(|mistake| mistake.severity == Severity::Warning);
-        Self { config: usable.then_some(config), mistakes }
+        Self { config: usable.then_some(config), mistakes, files }
+    }
+
+    /// What there is to say about a source that could not even be read as text.
+    pub fn unreadable(mistake: Mistake) -> Self {
+        Self { config: None, mistakes: vec![mistake], files: Vec::new() }
+    }
+
+    /// Looks at the files that are named, too: without them, there is no configuration.
+    #[must_use]
+    pub fn look_at_files(mut self) -> Self {
+        let found: Vec<Mistake> = self.files.iter().flat_map(files::look).collect();
+        if !found.is_empty() {
+            self.config = None;
+            self.mistakes.extend(found);
+            self.mistakes.sort_by_key(|mistake| (mistake.at.start, mistake.at.end));
+        }
+        self
     }
 }
 
@@ -111,6 +151,8 @@ struct Draft {
     timeouts: timeouts::Draft,
     health: flows::HealthDraft,
     services: Vec<service::Draft>,
+    groups: Vec<group::Draft>,
+    pool: limits::PoolDraft,
     seed: Option<Spanned<i128>>,
 }
 
@@ -128,10 +170,14 @@ impl Draft {
         let health = flows::HealthDraft::read(reader, table);
         let services = top.tables(reader, "service", "[[service]]");
         let services = services.into_iter().map(|table| service::Draft::read(reader, table)).collect();
+        let table = top.table(reader, "backends", "[backends.NAME]");
+        let groups = group::read_all(reader, &table);
+        let table = top.table(reader, "pool", "[pool]");
+        let pool = limits::PoolDraft::read(reader, table);
         let seed = top.number(reader, "seed");
         let end = top.at();
         top.finish(reader);
-        Self { end, tun, flows, timeouts, health, services, seed }
+        Self { end, tun, flows, timeouts, health, services, groups, pool, seed }
     }
 
     /// Checks everything. Where there are mistakes the result is not to be used.
@@ -147,10 +193,22 @@ impl Draft {
             let mistake = Mistake::missing(self.end.clone(), "there is no service");
             check.add(mistake.help(EXAMPLE));
         }
-        let services = self.services.iter().filter_map(|service| service.check(check)).collect();
+        let mut whole =
+            Parts { services: Vec::new(), sites: Vec::new(), groups: Groups::check(check, &self.groups) };
+        for draft in &self.services {
+            match draft.layer(check) {
+                Layer::L4 => whole.services.push(Service::check(check, &mut whole.groups, draft)),
+                Layer::L7 => whole.sites.push(Site::check(check, &mut whole.groups, draft)),
+            }
+        }
         let mtu = self.tun.mtu.as_ref().map(Spanned::span);
-        let (tun, services) = between::check(check, tun, mtu, local, services);
-        Config { tun, flows, timeouts, health, services, seed }
+        let tun = between::check(check, tun, mtu, local, &whole);
+        let Parts { services, sites, groups } = whole;
+        let mut sites: Vec<SiteSpec> = sites.into_iter().map(|site| site.spec).collect();
+        let groups = groups.finish(check, &mut sites);
+        let plan = Plan { sites, groups, upstreams: self.pool.check(check) };
+        let services = services.into_iter().map(between::complete).collect();
+        Config { tun, flows, timeouts, health, services, plan, seed }
     }
 }
 

@@ -1,13 +1,20 @@
 //! The configuration as TOML that means the same, with every default written out.
+//!
+//! Where backends stand at layer 7 without a name, they are printed as the group that they are, by the name that it
+//! was given. The keys that have no default are left out where they were not written.
 
 use std::fmt::{self, Write};
+use std::path::Path;
 
 use super::Config;
+use super::group::{PROTOCOLS, PROXY_PROTOCOLS};
+use super::site::UPSTREAMS;
 use super::timeouts::TIMEOUTS;
-use super::values::written;
+use super::values::{written, written_host};
 use crate::balance::{BackendSpec, ServiceSpec, Weight};
+use crate::l7::spec::{CertificateSpec, ClientAuth, GroupSpec, Plan, RouteSpec, SiteSpec, TlsSpec};
 
-/// As TOML. No value needs an escape: names are plain, and all else is made of numbers and words.
+/// As TOML. Only names of files need an escape: other names are plain, and all else is made of numbers and words.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(seed) = self.seed {
@@ -31,7 +38,14 @@ impl fmt::Display for Config {
         }
         writeln!(f, "\n[health]\nfall  = {}", self.health.fall)?;
         writeln!(f, "retry = \"{}\"", written(self.health.retry))?;
-        self.services.iter().try_for_each(|each| service(f, each))
+        self.services.iter().try_for_each(|each| service(f, each))?;
+        let Plan { sites, groups, upstreams } = &self.plan;
+        sites.iter().try_for_each(|each| site(f, each, groups))?;
+        groups.iter().try_for_each(|each| group(f, each))?;
+        match upstreams {
+            Some(most) => writeln!(f, "\n[pool]\nconnections = {most}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -41,8 +55,81 @@ fn service(f: &mut fmt::Formatter<'_>, service: &ServiceSpec) -> fmt::Result {
     writeln!(f, "nat       = \"{}\"", service.nat)?;
     writeln!(f, "scheduler = \"{}\"", service.scheduler)?;
     writeln!(f, "backends  = [")?;
-    for backend in &service.backends {
-        writeln!(f, "    {},", self::backend(backend))?;
+    backends(f, &service.backends)
+}
+
+fn site(f: &mut fmt::Formatter<'_>, site: &SiteSpec, groups: &[GroupSpec]) -> fmt::Result {
+    writeln!(f, "\n[[service]]\nname      = \"{}\"\nmode      = \"l7\"", site.name)?;
+    let listen = site.listen.iter().map(|endpoint| format!("tcp/{endpoint}")).collect::<Vec<_>>();
+    writeln!(f, "listen    = [{}]", list(&listen))?;
+    writeln!(f, "upstreams = \"{}\"", word(&UPSTREAMS, site.upstreams))?;
+    if let Some(spec) = &site.tls {
+        tls(f, spec)?;
+    }
+    let patience = &site.patience;
+    writeln!(f, "\n[service.patience]\nhandshake  = \"{}\"", written(patience.handshake))?;
+    writeln!(f, "head       = \"{}\"", written(patience.head))?;
+    writeln!(f, "keep_alive = \"{}\"", written(patience.keep_alive))?;
+    for RouteSpec { host, path, group } in &site.routes {
+        writeln!(f, "\n[[service.route]]\nhost     = \"{}\"\npath     = \"{path}\"", written_host(host))?;
+        let name = groups.get(group.0).map(|group| group.name.as_str()).unwrap_or_default();
+        writeln!(f, "backends = \"{name}\"")?;
+    }
+    Ok(())
+}
+
+fn tls(f: &mut fmt::Formatter<'_>, tls: &TlsSpec) -> fmt::Result {
+    if tls.certificates.contains(&CertificateSpec::Auto) {
+        writeln!(f, "tls       = \"auto\"")?;
+    } else {
+        writeln!(f, "tls       = [")?;
+        for certificate in &tls.certificates {
+            if let CertificateSpec::Files { chain, key } = certificate {
+                writeln!(f, "    {{ chain = {}, key = {} }},", file(chain), file(key))?;
+            }
+        }
+        writeln!(f, "]")?;
+    }
+    let (ca, word) = match &tls.client {
+        ClientAuth::None => return Ok(()),
+        ClientAuth::Optional(ca) => (ca, "optional"),
+        ClientAuth::Required(ca) => (ca, "required"),
+    };
+    writeln!(f, "client_ca   = {}\nclient_auth = \"{word}\"", file(ca))
+}
+
+fn group(f: &mut fmt::Formatter<'_>, group: &GroupSpec) -> fmt::Result {
+    // A dot would stand for a table in a table.
+    let name = if group.name.contains('.') { format!("\"{}\"", group.name) } else { group.name.clone() };
+    writeln!(f, "\n[backends.{name}]\nscheduler      = \"{}\"\nmembers        = [", group.scheduler)?;
+    backends(f, &group.members)?;
+    writeln!(f, "protocol       = \"{}\"", word(&PROTOCOLS, group.protocol))?;
+    if let Some(tls) = &group.tls {
+        let server = tls.name.as_ref().map(|name| format!(", name = \"{name}\"")).unwrap_or_default();
+        writeln!(f, "tls            = {{ ca = {}{server} }}", file(&tls.ca))?;
+    }
+    writeln!(f, "proxy_protocol = \"{}\"", word(&PROXY_PROTOCOLS, group.proxy_protocol))?;
+    let limits = &group.limits;
+    writeln!(f, "\n[backends.{name}.limits]\nconnections   = {}", limits.connections)?;
+    writeln!(f, "idle          = {}", limits.idle)?;
+    writeln!(f, "idle_time     = \"{}\"", written(limits.idle_time))?;
+    if let Some(age) = limits.age {
+        writeln!(f, "age           = \"{}\"", written(age))?;
+    }
+    if let Some(uses) = limits.uses {
+        writeln!(f, "uses          = {uses}")?;
+    }
+    writeln!(f, "waiting       = {}", limits.waiting)?;
+    writeln!(f, "wait          = \"{}\"", written(limits.wait))?;
+    writeln!(f, "connect       = \"{}\"", written(limits.connect))?;
+    writeln!(f, "response      = \"{}\"", written(limits.response))?;
+    writeln!(f, "retry_percent = {}", limits.retry_percent)
+}
+
+/// The items of a list and its end.
+fn backends(f: &mut fmt::Formatter<'_>, backends: &[BackendSpec]) -> fmt::Result {
+    for each in backends {
+        writeln!(f, "    {},", backend(each))?;
     }
     writeln!(f, "]")
 }
@@ -61,6 +148,16 @@ fn backend(backend: &BackendSpec) -> String {
         text.push_str(" }");
     }
     text
+}
+
+/// The name of a file, with whatever is in it.
+fn file(path: &Path) -> String {
+    toml::Value::String(path.to_string_lossy().into_owned()).to_string()
+}
+
+/// The word for a value, out of those by which it is read.
+fn word<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, known)| *known == value).map(|(word, _)| *word).unwrap_or_default()
 }
 
 fn list<T: fmt::Display>(items: &[T]) -> String {

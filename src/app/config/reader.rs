@@ -64,7 +64,9 @@ impl Reader {
         if let Some(near) = nearest(key, own.iter().copied()) {
             return format!("did you mean `{near}`?");
         }
-        let elsewhere = self.asked.iter().find(|(name, keys)| **name != table && keys.contains(&key));
+        // Of several tables the outermost is meant, but for the top, where few keys belong.
+        let others = self.asked.iter().filter(|(name, keys)| **name != table && keys.contains(&key));
+        let elsewhere = others.min_by_key(|(name, _)| (name.is_empty(), name.len()));
         if let Some((name, _)) = elsewhere {
             return format!("`{key}` belongs {}", place(name));
         }
@@ -117,12 +119,19 @@ pub struct Table<'a> {
     tree: Option<&'a DeTable<'a>>,
     at: Span,
     asked: Vec<&'static str>,
+    /// Keys that are known, but not offered in advice.
+    not_offered: Vec<&'static str>,
 }
 
 impl<'a> Table<'a> {
+    /// A table that is not in the file. Reading it makes its keys known, for advice about others.
+    pub fn absent(name: &'static str) -> Self {
+        Self { name, tree: None, at: 0..0, asked: Vec::new(), not_offered: Vec::new() }
+    }
+
     /// The top of a file.
     pub fn top(tree: &'a Spanned<DeTable<'a>>) -> Self {
-        Self { name: "", tree: Some(tree.get_ref()), at: tree.span(), asked: Vec::new() }
+        Self { tree: Some(tree.get_ref()), at: tree.span(), ..Self::absent("") }
     }
 
     /// Where its head is.
@@ -133,6 +142,29 @@ impl<'a> Table<'a> {
     /// Whether a key is there, with whatever type.
     pub fn has(&self, key: &str) -> bool {
         self.tree.is_some_and(|tree| tree.contains_key(key))
+    }
+
+    /// Where the value of a key is, whatever its type.
+    pub fn place(&self, key: &str) -> Option<Span> {
+        self.tree?.get(key).map(Spanned::span)
+    }
+
+    /// Notes a key that is understood, and is for later.
+    pub fn not_yet(&mut self, reader: &mut Reader, key: &'static str, help: &str) {
+        self.not_offered.push(key);
+        if let Some((key, _)) = self.tree.and_then(|tree| tree.get_key_value(key)) {
+            let message = format!("{} is not supported yet", quoted(key.get_ref()));
+            reader.add(Mistake::new(key.span(), message).help(help));
+        }
+    }
+
+    /// All that is there, in the order in which it was written. No key is unknown then.
+    pub fn entries(&self) -> Vec<(Spanned<String>, &'a Spanned<DeValue<'a>>)> {
+        let keys = self.tree.into_iter().flatten();
+        let mut entries: Vec<_> =
+            keys.map(|(key, value)| (Spanned::new(key.span(), key.get_ref().to_string()), value)).collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        entries
     }
 
     /// The value of a key, whatever it is.
@@ -224,7 +256,7 @@ impl<'a> Table<'a> {
             _ => reader.wrong_type(key, value, "a table", &format!("write `{name}` on a line of its own")),
         });
         let (at, tree) = found.map_or((self.at(), None), |(at, tree)| (at, Some(tree)));
-        Table { name, tree, at, asked: Vec::new() }
+        Table { tree, at, ..Table::absent(name) }
     }
 
     /// A list of tables, such as `[[service]]`.
@@ -245,7 +277,8 @@ impl<'a> Table<'a> {
     /// Ends the reading: what is left are unknown keys.
     pub fn finish(self, reader: &mut Reader) {
         for (key, value) in self.tree.into_iter().flatten() {
-            if !self.asked.iter().any(|asked| *asked == key.get_ref().as_ref()) {
+            let mut known = self.asked.iter().chain(&self.not_offered);
+            if !known.any(|known| *known == key.get_ref().as_ref()) {
                 reader.unknown.push(Unknown {
                     table: self.name,
                     key: key.get_ref().to_string(),
@@ -267,7 +300,7 @@ fn is_table(value: &DeValue<'_>) -> bool {
 /// A table that stands as a value in a list.
 pub fn inner<'a>(name: &'static str, value: &'a Spanned<DeValue<'a>>) -> Option<Table<'a>> {
     let tree = value.get_ref().as_table()?;
-    Some(Table { name, tree: Some(tree), at: value.span(), asked: Vec::new() })
+    Some(Table { tree: Some(tree), at: value.span(), ..Table::absent(name) })
 }
 
 /// A text that stands as a value.

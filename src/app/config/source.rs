@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{self, Path, PathBuf};
 
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
@@ -55,6 +55,8 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct Source {
     name: String,
+    /// Where files that it names are looked for.
+    folder: PathBuf,
     text: String,
     /// The text as it may be shown: control characters replaced, byte for byte in the same places,
     /// and a last line that has its end.
@@ -76,7 +78,7 @@ impl Source {
         if !shown.ends_with('\n') {
             shown.push('\n');
         }
-        Self { name: name.into(), shown, end: text.trim_end().len(), text, lines }
+        Self { name: name.into(), folder: PathBuf::new(), shown, end: text.trim_end().len(), text, lines }
     }
 
     /// Reads a file, or standard input where the path is `-`. Bytes that are not UTF-8 are a
@@ -96,7 +98,23 @@ impl Source {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(ReadError::TooLarge { name });
         }
-        Ok(Self::from_bytes(name, &bytes))
+        let (source, mistake) = Self::from_bytes(name, &bytes);
+        let folder = if path == "-" { None } else { path.parent() };
+        Ok((source.in_folder(folder.unwrap_or(Path::new(""))), mistake))
+    }
+
+    /// The same, with files that it names looked for in this folder. The whole path of that is kept, so
+    /// that a configuration which is printed can be put anywhere.
+    #[must_use]
+    pub fn in_folder(self, folder: &Path) -> Self {
+        // Of the empty path there is no absolute form; what is beside `.` is beside it.
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        Self { folder: path::absolute(folder).unwrap_or_default(), ..self }
+    }
+
+    /// Where files that it names are looked for.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// From bytes that need not be UTF-8.

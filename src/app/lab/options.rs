@@ -57,18 +57,21 @@ impl Options {
             io: Some(self.io.clone()),
             queues: Some(self.queues.to_string()),
             tun: Some(topology::TUN.into()),
+            ..Flags::default()
         }
     }
 }
 
 /// What a user would type in the balancer's namespace, from `run` on.
 pub fn arguments(flags: &Flags) -> Vec<String> {
-    let Flags { mode, vip, backend, nat, scheduler, local, io, queues, tun } = flags;
-    let lists: [(&str, &[String]); 9] = [
+    let Flags { mode, vip, backend, nat, tls, upstreams, scheduler, local, io, queues, tun } = flags;
+    let lists: [(&str, &[String]); 11] = [
         ("--mode", mode.as_slice()),
         ("--vip", vip),
         ("--backend", backend),
         ("--nat", nat.as_slice()),
+        ("--tls", tls),
+        ("--upstreams", upstreams.as_slice()),
         ("--scheduler", scheduler.as_slice()),
         ("--local", local),
         ("--io", io.as_slice()),

@@ -86,7 +86,10 @@ impl Play<'_> {
                 Err(LabError::Forbidden(forbidden)) if !self.options.needs_namespaces() => {
                     self.forbidden = Some(forbidden);
                 }
-                Err(interrupted @ LabError::Interrupted(_)) => return Err(interrupted.into()),
+                // No other way of playing it would mend these.
+                Err(own @ (LabError::Interrupted(_) | LabError::BackendCommand { .. })) => {
+                    return Err(own.into());
+                }
                 Err(other) => {
                     bail!("{other}\n\nWith neither namespaces nor a TUN device: fourseven lab --memory")
                 }

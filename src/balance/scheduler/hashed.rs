@@ -13,7 +13,7 @@
 use super::Member;
 use crate::balance::hash::{self, Use};
 use crate::balance::maglev::Maglev;
-use crate::datapath::Instant;
+use crate::datapath::{BackendId, Instant};
 use crate::packet::FiveTuple;
 
 /// `sh`: by the client's address alone.
@@ -32,7 +32,18 @@ impl SourceHash {
     }
 
     pub(super) fn place(&self, members: &[Member], now: Instant, tuple: &FiveTuple) -> Option<usize> {
-        self.order.first(members, now, hash::client(tuple.source.address))
+        self.order.first(members, now, hash::client(tuple.source.address), &[])
+    }
+
+    pub(super) fn pick_but(
+        &self,
+        members: &[Member],
+        now: Instant,
+        tuple: &FiveTuple,
+        avoid: &[BackendId],
+    ) -> Option<usize> {
+        let hash = hash::client(tuple.source.address);
+        take_first(members, now, || self.order.first(members, now, hash, avoid))
     }
 }
 
@@ -66,7 +77,19 @@ impl MaglevHash {
         let hash = hash::flow(tuple);
         let mut owners = (0..PROBES).map_while(|n| self.table.owner(hash::again(hash, n)));
         let available = |place: &usize| members.get(*place).is_some_and(|member| member.is_available(now));
-        owners.find(available).or_else(|| self.rest.first(members, now, hash))
+        owners.find(available).or_else(|| self.rest.first(members, now, hash, &[]))
+    }
+
+    /// Not by the table, whose next owners may all be among the avoided.
+    pub(super) fn pick_but(
+        &self,
+        members: &[Member],
+        now: Instant,
+        tuple: &FiveTuple,
+        avoid: &[BackendId],
+    ) -> Option<usize> {
+        let hash = hash::flow(tuple);
+        take_first(members, now, || self.rest.first(members, now, hash, avoid))
     }
 }
 
@@ -102,10 +125,10 @@ impl Rendezvous {
         Self { seats: members.iter().map(|member| hash::endpoint(Use::Seat, member.endpoint)).collect() }
     }
 
-    /// The member with the best lot of those that are available.
-    fn first(&self, members: &[Member], now: Instant, hash: u64) -> Option<usize> {
+    /// The member with the best lot of those that are available and not avoided.
+    fn first(&self, members: &[Member], now: Instant, hash: u64, avoid: &[BackendId]) -> Option<usize> {
         let lots = members.iter().zip(&self.seats).enumerate();
-        lots.filter(|(_, (member, _))| member.is_available(now))
+        lots.filter(|(_, (member, _))| member.is_available(now) && !avoid.contains(&member.id))
             .map(|(place, (member, seat))| (place, lot(hash::mix(hash ^ seat), member)))
             .min_by(|(_, lot), (_, other)| lot.total_cmp(other))
             .map(|(place, _)| place)

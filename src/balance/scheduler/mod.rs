@@ -35,7 +35,7 @@ use crate::datapath::{BackendId, Instant};
 use crate::packet::{Endpoint, FiveTuple};
 
 use self::hashed::{MaglevHash, SourceHash};
-use self::least::Least;
+use self::least::{Least, by_load};
 use self::round_robin::{RoundRobin, WeightedRoundRobin};
 use self::two_choices::TwoChoices;
 use super::backend::{Backend, State, Weight};
@@ -176,6 +176,29 @@ impl Group {
             Scheduler::P2c(two) => self.trial(now).or_else(|| two.pick(members, chance)),
         }?;
         self.members.get(place).map(|member| member.id)
+    }
+
+    /// The backend for a flow that was turned away by those to be avoided; `None` when no other is up.
+    ///
+    /// `sh` and `mh` send all flows of one backend to the others by their hashes, and each always to the same. All
+    /// other schedulers give the least busy one for its weight here: turns and draws are for flows that come anew,
+    /// and what one backend could not take should go where there is room. No trial is made of such a flow.
+    pub(super) fn pick_but(&self, now: Instant, tuple: &FiveTuple, avoid: &[BackendId]) -> Option<BackendId> {
+        let members = &*self.members;
+        match &self.scheduler {
+            Scheduler::Sh(source_hash) => source_hash.pick_but(members, now, tuple, avoid),
+            Scheduler::Mh(maglev) => maglev.pick_but(members, now, tuple, avoid),
+            Scheduler::Rr(_) | Scheduler::Wrr(_) | Scheduler::Least(_) | Scheduler::P2c(_) => {
+                let candidates = members.iter().enumerate();
+                candidates
+                    .filter(|(_, member)| member.is_up() && !avoid.contains(&member.id))
+                    .map(|(place, member)| (place, (member.state.live(), member.weight)))
+                    .min_by(|(_, load), (_, other)| by_load(*load, *other))
+                    .map(|(place, _)| place)
+            }
+        }
+        .and_then(|place| members.get(place))
+        .map(|member| member.id)
     }
 
     /// The backend that [`Group::pick`] would give to this tuple now, without taking a trial;

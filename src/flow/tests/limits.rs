@@ -125,6 +125,20 @@ fn one_client_has_its_share_and_others_theirs() {
 }
 
 #[test]
+fn a_client_at_its_limit_gives_up_its_own_closed_flows() {
+    let limits = Settings { max_flows_per_client: 3, ..Settings::new(40) };
+    let mut rig = Rig::new(limits, pool(&["192.0.2.0/24"], 1024..=2000), 1);
+    let from = |port: u16| full(Endpoint { port, ..client(1) }, TCP, 0);
+    rig.connection(at(0), from(1), &OPENED);
+    for port in 2..=100 {
+        rig.connection(at(0), from(port), &CLOSED);
+    }
+    assert_eq!((rig.tables[0].slab.live().count(), rig.ended.len()), (3, 97));
+    assert!(rig.ended.iter().all(|ended| ended.why == Why::Reclaimed && !ended.in_use));
+    rig.audit();
+}
+
+#[test]
 fn a_client_at_its_limit_takes_no_room_from_others() {
     let limits = Settings { max_flows_per_client: 1, ..Settings::new(2) };
     let mut rig = Rig::new(limits, pool(&["192.0.2.0/24"], 1024..=2000), 1);

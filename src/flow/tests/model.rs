@@ -129,11 +129,15 @@ impl Model {
             self.rows.iter().enumerate().filter(|(index, _)| !gone(index)).collect()
         };
         let rows = left(&ended);
-        if rows.iter().filter(|(_, row)| row.new.client.address == new.client.address).count()
-            >= MOST_OF_ONE as usize
-        {
-            return (ended, Err(OpenError::ClientLimit));
+        let own: Vec<_> =
+            rows.iter().filter(|(_, row)| row.new.client.address == new.client.address).collect();
+        if own.len() >= MOST_OF_ONE as usize {
+            match own.iter().find(|(_, row)| row.worker == worker && row.is_closed()) {
+                Some((index, _)) => ended.push((*index, Why::Reclaimed)),
+                None => return (ended, Err(OpenError::ClientLimit)),
+            }
         }
+        let rows = left(&ended);
         let wanted = (new.vip == UDP, BACKENDS[new.backend.index()]);
         let mut rivals = rows.iter().filter(|(_, row)| row.destination() == wanted);
         if new.nat == Nat::Dnat {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use super::*;
-use crate::datapath::{Arrival, Outbox, Outcome, Reason, Totals, Verdict, WorkerId};
+use crate::datapath::{Arrival, Instant, Outbox, Outcome, Reason, Totals, Verdict, WorkerId};
 use crate::io::memory::{MemoryQueue, pair};
 use crate::packet::{Frame, Offload};
 
@@ -131,20 +131,4 @@ fn counts_agree_when_a_run_is_stopped_in_full_flight() {
         assert!(totals.agree(), "{totals:?}");
         assert_eq!(totals.ended(Outcome::Answered), 0);
     }
-}
-
-#[test]
-fn spinning_is_on_credit() {
-    let at = |micros| Instant::START + Duration::from_micros(micros);
-    let mut spinner = Spinner::new(Duration::from_micros(50));
-    assert!(!spinner.again(at(1000)), "nobody has lent yet");
-    spinner.frames(at(1000));
-    assert!(!spinner.again(at(1001)), "one frame after a long silence is not worth it");
-    spinner.frames(at(1040));
-    assert!(spinner.again(at(1041)) && spinner.again(at(1089)));
-    for round in 1..=u64::from(Spinner::MOST) {
-        assert!(!spinner.again(at(1000 * round + 200)));
-        spinner.frames(at(1000 * round + 500));
-    }
-    assert!(!spinner.again(at(1_000_000)), "the credit is used up");
 }

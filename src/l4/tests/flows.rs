@@ -196,6 +196,123 @@ fn a_large_segment_passes_whole_and_its_unfinished_sum_stays_unfinished() {
 }
 
 #[test]
+fn what_may_be_fragmented_gets_an_identification_of_ours_and_what_may_not_keeps_its_own() {
+    let mut rig = Plan { locals: &["10.9.0.1/32"], ..Plan::default() }.build();
+    for (flags, kept) in [(0x40, true), (0, false)] {
+        let mut seen = std::collections::HashSet::new();
+        for client in ["198.51.100.7:1", "198.51.100.8:1", "198.51.100.7:1"] {
+            let mut packet = udp(client, VIP, b"x");
+            packet[4..7].copy_from_slice(&[0x12, 0x34, flags]);
+            packet[10..12].fill(0);
+            let sum = checksum::of(&packet[..20]);
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            let out = rig.send(0, &packet).1;
+            let _ = super::seen(&out);
+            assert_eq!(out[6], flags);
+            assert_eq!(out[4..6] == [0x12, 0x34], kept);
+            assert!(kept || seen.insert([out[4], out[5]]));
+        }
+    }
+}
+
+#[test]
+fn the_parts_of_large_segments_have_identifications_that_no_other_worker_uses() {
+    for workers in [1u8, 2, 3, 64] {
+        let mut rig = Plan { workers, ..Plan::default() }.build();
+        let mut used = std::collections::HashSet::new();
+        for (worker, port) in (0..workers).zip(40_000..).take(4) {
+            let client = format!("198.51.100.7:{port}");
+            is_forward(rig.send(worker, &tcp_syn(&client, VIP)).0, Reason::NewFlow);
+            for size in [1400u16, 700, 1400, 100] {
+                let mut packet = tcp(&client, VIP, "A", &[7; 14_000]);
+                packet[6] = 0; // may be fragmented
+                packet[10..12].fill(0);
+                let sum = checksum::of(&packet[..20]);
+                packet[10..12].copy_from_slice(&sum.to_be_bytes());
+                let segments = Segments { kind: SegmentKind::TcpV4, size, header_length: 40, ecn: false };
+                let offload = Offload { segments: Some(segments), ..Offload::default() };
+                let mut frame = Frame::copy_of(&packet, offload);
+                is_forward(rig.drive(worker, &mut frame), Reason::KnownFlow);
+                // Whoever cuts it numbers the parts one by one from the number of the whole.
+                let first = u16::from_be_bytes([frame.packet()[4], frame.packet()[5]]);
+                for part in 0..14_000 / size {
+                    assert!(used.insert(first.wrapping_add(part)), "{workers} workers, {size} bytes");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn each_backend_s_packets_and_bytes_are_counted_by_direction() {
+    let mut rig = Plan { workers: 2, ..Plan::default() }.build();
+    let there = seen(&rig.send(0, &udp(CLIENT, VIP, &[1; 100])).1);
+    let (backend, local) = (there.destination.to_string(), there.source.to_string());
+    for worker in [0, 1, 0] {
+        let _ = rig.send(worker, &udp(&backend, &local, &[2; 1000]));
+    }
+    let _ = rig.send(1, &udp(CLIENT, VIP, &[3; 10]));
+    let counts = rig.totals().backends;
+    let place = BACKENDS.iter().position(|backend| socket(backend) == there.destination).unwrap();
+    let counts_of = |c: &crate::datapath::BackendTotals| {
+        (c.flows, c.packets_original, c.bytes_original, c.packets_reply, c.bytes_reply, c.refused)
+    };
+    assert_eq!(counts_of(&counts[place]), (1, 2, 128 + 38, 3, 3 * 1028, 0));
+    let others = counts.iter().enumerate().filter(|(other, _)| *other != place);
+    assert!(others.into_iter().all(|(_, counts)| *counts == crate::datapath::BackendTotals::default()));
+}
+
+/// How many live flows each backend is thought to have.
+fn live(rig: &Rig) -> Vec<u32> {
+    rig.balancer.backends().iter().map(crate::balance::Backend::live_flows).collect()
+}
+
+#[test]
+fn a_flow_counts_for_its_backend_while_it_is_in_use_and_no_longer() {
+    // Two flows, so that one count too few would show as well as one too many.
+    let mut rig = Plan { scheduler: SchedulerKind::Sh, ..Plan::default() }.build();
+    let other = seen(&rig.send(0, &udp(CLIENT, VIP, b"")).1).destination;
+    let place = BACKENDS.iter().position(|backend| socket(backend) == other).unwrap();
+    let there = seen(&rig.send(0, &tcp_syn(CLIENT, VIP)).1);
+    assert_eq!(there.destination, other);
+    let (backend, local) = (there.destination.to_string(), there.source.to_string());
+    for (name, reply, flags, want) in [
+        ("opened", false, "S", 2),
+        ("refused", true, "RA", 1),
+        ("refused twice", true, "RA", 1),
+        ("the backend answers after all", true, "SA", 2),
+        ("established", false, "A", 2),
+        ("reset", false, "R", 1),
+        ("alive after all", true, "A", 2),
+        ("half closed", false, "FA", 2),
+        ("closed", true, "FA", 1),
+    ] {
+        let packet = if reply { tcp(&backend, &local, flags, b"") } else { tcp(CLIENT, VIP, flags, b"") };
+        is_forward(rig.send(0, &packet).0, Reason::KnownFlow);
+        assert_eq!(live(&rig)[place], want, "{name}");
+    }
+    rig.pass(Duration::from_secs(250));
+    assert_eq!((rig.totals().flows_ended, live(&rig)[place]), (1, 1), "the closed one has ended");
+    rig.pass(Duration::from_secs(60));
+    assert_eq!((rig.totals().flows_ended, live(&rig)[place]), (2, 0));
+}
+
+#[test]
+fn where_no_local_address_is_left_either_such_a_flow_goes_to_another_backend() {
+    let mut rig = Plan { nat: Nat::Dnat, locals: &[], ..Plan::default() }.build();
+    for (client, vip, backend) in [
+        (CLIENT, VIP, BACKENDS[0]),
+        ("198.51.100.8:1", VIP, BACKENDS[1]),
+        ("198.51.100.9:1", VIP, BACKENDS[2]),
+        (CLIENT, "203.0.113.1:443", BACKENDS[1]),
+    ] {
+        let (verdict, out) = rig.send(0, &tcp_syn(client, vip));
+        is_forward(verdict, Reason::NewFlow);
+        assert_eq!((seen(&out).source, seen(&out).destination), (socket(client), socket(backend)));
+    }
+}
+
+#[test]
 fn idle_flows_end_when_their_time_has_come_and_not_before() {
     let mut rig = Plan::default().build();
     let _ = rig.send(0, &udp(CLIENT, VIP, b"?"));

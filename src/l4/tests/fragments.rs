@@ -1,10 +1,11 @@
 //! Fragmented datagrams through the translator, in any order, on any queue.
 
+use super::super::fragments::{DatagramKey, Route};
 use super::*;
 use crate::packet::View;
 
 /// Cuts a packet into fragments of at most `size` bytes of payload, which is a multiple of eight.
-fn cut(packet: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
+pub fn cut(packet: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
     let v4 = packet[0] >> 4 == 4;
     let header = if v4 { 20 } else { 40 };
     let payload = &packet[header..];
@@ -106,6 +107,26 @@ fn pass(rig: &mut Rig, pieces: &[Vec<u8>], start: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn fragments_on_their_flow_s_own_queue_come_back_to_it_from_wherever_they_meet() {
+    for (client, vip) in [(CLIENT, VIP), (CLIENT6, VIP6)] {
+        let mut rig = Plan { workers: 4, ..Plan::default() }.build();
+        for worker in 0..4u8 {
+            let client = client.replace("40000", &format!("4000{worker}"));
+            let there = seen(&rig.send(worker, &udp(&client, vip, b"short")).1);
+            for id in 0..16 {
+                let pieces = cut(&udp(&client, vip, &[3; 3000]), 1400, id);
+                let out: Vec<_> = pieces.iter().map(|piece| rig.send(worker, piece)).collect();
+                assert!(out.iter().all(|(verdict, _)| matches!(verdict, Verdict::Forward(_))), "{out:?}");
+                let out: Vec<_> = out.into_iter().map(|(_, packet)| packet).collect();
+                let there_too = seen(&join(&out));
+                assert_eq!((there_too.source, there_too.destination), (there.source, there.destination));
+            }
+        }
+        assert_eq!(rig.count(Outcome::Forwarded, Reason::NewFlow), 4);
+    }
+}
+
+#[test]
 fn datagrams_of_two_clients_with_one_identification_do_not_mix() {
     let mut rig = Plan { locals: &["10.9.0.1/32"], ..Plan::default() }.build();
     let ids: Vec<_> = ["198.51.100.7:1", "198.51.100.8:1"]
@@ -121,6 +142,57 @@ fn datagrams_of_two_clients_with_one_identification_do_not_mix() {
 
 fn join_id(pieces: &[Vec<u8>]) -> Vec<u8> {
     pieces[0].clone()
+}
+
+#[test]
+fn a_later_fragment_whose_hops_end_here_is_dropped_and_not_answered() {
+    for (client, vip, hops_at) in [(CLIENT, VIP, 8), (CLIENT6, VIP6, 7)] {
+        let mut rig = Plan::default().build();
+        let mut pieces = cut(&udp(client, vip, &[1; 4000]), 1400, 5);
+        for (piece, hops) in pieces.iter_mut().zip([64, 1, 0]) {
+            piece[hops_at] = hops;
+            if hops_at == 8 {
+                piece[10..12].fill(0);
+                let sum = checksum::of(&piece[..20]);
+                piece[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+        }
+        assert_eq!(pass(&mut rig, &pieces, 0).len(), 1);
+        assert_eq!(rig.count(Outcome::Dropped, Reason::TtlExpired), 2);
+    }
+}
+
+#[test] // RFC 8200 §4.5: only the first one's counts
+fn later_fragments_over_ipv6_may_say_another_next_header() {
+    for later_first in [false, true] {
+        let mut rig = Plan { workers: 3, ..Plan::default() }.build();
+        let whole = udp(CLIENT6, VIP6, &[1; 4000]);
+        let mut pieces = cut(&whole, 1400, 5);
+        for piece in &mut pieces[1..] {
+            piece[40] = 60;
+        }
+        if later_first {
+            pieces.reverse();
+        }
+        assert_eq!(pass(&mut rig, &pieces, 0).len(), 3);
+    }
+}
+
+#[test]
+fn a_later_fragment_is_not_sent_round_in_circles() {
+    let mut rig = Plan { workers: 3, ..Plan::default() }.build();
+    let pieces = cut(&udp(CLIENT, VIP, &[1; 4000]), 1400, 5);
+    let view = View::of(&pieces[1]).unwrap();
+    let key = DatagramKey::of(&view, &view.fragment.unwrap());
+    // Each of two first fragments of one datagram came by a worker that sent it on to the other.
+    for (worker, other) in [(0, 1), (1, 2), (2, 0)] {
+        let route = Route::Elsewhere(WorkerId(other));
+        assert!(rig.translators[worker].fragments.decide(rig.now, key, route).is_empty());
+    }
+    for worker in 0..3 {
+        assert_eq!(rig.send(worker, &pieces[1]).0, Verdict::Drop(Reason::FragmentTimeout));
+    }
+    assert!(rig.totals().agree());
 }
 
 #[test]

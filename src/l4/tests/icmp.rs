@@ -1,11 +1,11 @@
 //! ICMP through the translator: pings, and errors from both sides.
 
 use super::*;
-use crate::packet::View;
 use crate::packet::quote::{self, Quote};
+use crate::packet::{ChecksumState, View};
 
 /// An ICMP message from `from` to `to`: type, code, the four bytes behind the checksum, and a body.
-fn icmp(from: &str, to: &str, kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Vec<u8> {
+pub fn icmp(from: &str, to: &str, kind: u8, code: u8, rest: [u8; 4], body: &[u8]) -> Vec<u8> {
     let mut message = vec![kind, code, 0, 0];
     message.extend(rest);
     message.extend(body);
@@ -61,6 +61,17 @@ fn a_ping_to_a_vip_is_answered() {
             );
             assert_eq!((out[view.transport_at], view.hops), (reply, 64));
             assert_eq!(out[view.transport_at + 4..], ping[view.transport_at + 4..]);
+        }
+    }
+}
+
+#[test]
+fn a_ping_in_a_vip_s_own_name_is_not_answered() {
+    for (source, vip, kind) in [(VIP, VIP, 8), (VIP6, VIP6, 128)] {
+        for nat in [Nat::Full, Nat::Dnat] {
+            let mut rig = Plan { nat, ..Plan::default() }.build();
+            let ping = icmp(&address(source), &address(vip), kind, 0, [1, 2, 3, 4], b"me?");
+            assert_eq!(rig.send(0, &ping).0, Verdict::Drop(Reason::Martian), "{source} {vip}");
         }
     }
 }
@@ -177,6 +188,101 @@ fn errors_without_a_flow_or_with_damage_are_dropped() {
     let mut damaged = icmp(ROUTERS[0], &local, 3, 1, [0; 4], &there);
     *damaged.last_mut().unwrap() ^= 1;
     assert_eq!(rig.send(0, &damaged).0, Verdict::Drop(Reason::BadChecksum));
+}
+
+#[test] // RFC 5927 §4.1: whoever forges an error must know as much as possible
+fn an_error_that_was_not_sent_to_whoever_sent_what_it_quotes_is_dropped() {
+    for (client, vip, (kind, code)) in [(CLIENT, VIP, (3, 1)), (CLIENT6, VIP6, (1, 3))] {
+        for nat in [Nat::Full, Nat::Dnat] {
+            let mut rig = Plan { nat, ..Plan::default() }.build();
+            let there = rig.send(0, &tcp(client, vip, "S", b"")).1;
+            let Seen { source, destination, .. } = seen(&there);
+            // A client can send to the VIP in any case, and in DNAT it need not guess a local port.
+            for to in [address(vip), address(BACKENDS[1]), address(BACKENDS6[1])] {
+                if to.contains(':') == vip.contains('[') {
+                    let error = icmp(&address(client), &to, kind, code, [0; 4], &there);
+                    assert_ne!(rig.send(0, &error).0, Verdict::Forward(Reason::IcmpError), "{nat:?} {to}");
+                }
+            }
+            let reply = rig.send(0, &tcp(&destination.to_string(), &source.to_string(), "SA", b"")).1;
+            let error = icmp(&address(client), &source.ip().to_string(), kind, code, [0; 4], &reply);
+            assert_ne!(rig.send(0, &error).0, Verdict::Forward(Reason::IcmpError), "{nat:?}, about a reply");
+            assert_eq!(refused(&rig), 0);
+        }
+    }
+}
+
+/// How many handshakes all backends have refused.
+fn refused(rig: &Rig) -> u64 {
+    rig.totals().backends.iter().map(|backend| backend.refused).sum()
+}
+
+#[test]
+fn a_backend_that_is_unreachable_again_and_again_is_not_asked_any_more() {
+    for (client, vip, router, dead, (kind, code)) in [
+        ("198.51.100.7", VIP, ROUTERS[0], BACKENDS[0], (3, 1)),
+        ("[2001:db8:1::7]", VIP6, ROUTERS[1], BACKENDS6[0], (1, 3)),
+    ] {
+        let mut rig = Plan::default().build();
+        let mut asked = 0;
+        for port in 40_000..40_030 {
+            let there = rig.send(0, &tcp(&format!("{client}:{port}"), vip, "S", b"")).1;
+            let Seen { source, destination, .. } = seen(&there);
+            if destination == socket(dead) {
+                asked += 1;
+                let error = icmp(router, &source.ip().to_string(), kind, code, [0; 4], &there);
+                assert_eq!(rig.send(0, &error).0, Verdict::Forward(Reason::IcmpError));
+                assert_eq!(rig.send(0, &error).0, Verdict::Forward(Reason::IcmpError), "said twice");
+            }
+        }
+        assert_eq!((asked, refused(&rig)), (3, 3));
+    }
+}
+
+#[test]
+fn what_the_client_s_side_reports_is_no_word_about_the_backend() {
+    for (client, vip, (kind, code)) in [(CLIENT, VIP, (3, 3)), (CLIENT6, VIP6, (1, 4))] {
+        let mut rig = Plan::default().build();
+        let _ = rig.send(0, &tcp(client, vip, "S", b""));
+        let answer = tcp(vip, client, "SA", b"");
+        let error = icmp(&address(client), &address(vip), kind, code, [0; 4], &answer);
+        assert_eq!(rig.send(0, &error).0, Verdict::Forward(Reason::IcmpError));
+        assert_eq!(refused(&rig), 0);
+    }
+}
+
+#[test]
+fn an_error_whose_hops_end_here_goes_no_further_and_is_not_answered() {
+    for (client, vip, router, hops_at) in [(CLIENT, VIP, ROUTERS[0], 8), (CLIENT6, VIP6, ROUTERS[1], 7)] {
+        for hops in [0, 1] {
+            let mut rig = Plan::default().build();
+            let there = rig.send(0, &tcp(client, vip, "S", b"")).1;
+            let (kind, code) = if hops_at == 8 { (3, 1) } else { (1, 3) };
+            let mut error = icmp(router, &seen(&there).source.ip().to_string(), kind, code, [0; 4], &there);
+            error[hops_at] = hops;
+            if hops_at == 8 {
+                error[10..12].fill(0);
+                let sum = checksum::of(&error[..20]);
+                error[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+            assert_eq!(rig.send(0, &error).0, Verdict::Drop(Reason::TtlExpired));
+            assert_eq!(refused(&rig), 0);
+        }
+    }
+}
+
+#[test]
+fn an_error_with_an_unfinished_sum_leaves_with_a_whole_one() {
+    let mut rig = Plan::default().build();
+    let there = rig.send(0, &udp(CLIENT6, VIP6, b"?")).1;
+    let mut error = icmp(ROUTERS[1], &seen(&there).source.ip().to_string(), 1, 4, [0; 4], &there);
+    let pseudo = checksum::pseudo_header(&error[8..24], &error[24..40], 58, error.len() - 40);
+    error[42..44].copy_from_slice(&pseudo.to_be_bytes());
+    let checksum = ChecksumState::Partial { start: 40, offset: 2 };
+    let mut frame = Frame::copy_of(&error, Offload { checksum, segments: None });
+    assert_eq!(rig.drive(0, &mut frame), Verdict::Forward(Reason::IcmpError));
+    assert_eq!(frame.offload, Offload::default());
+    is_error(frame.packet(), VIP6, CLIENT6, (CLIENT6, VIP6));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What goes no further, and what its sender hears of it.
 
 use super::*;
+use crate::balance::Health;
+use crate::packet::{ChecksumState, SegmentKind, Segments};
 
 fn answer_of(rig: &mut Rig, packet: &[u8], reason: Reason) -> Vec<u8> {
     let (verdict, out) = rig.send(0, packet);
@@ -36,6 +38,26 @@ fn a_vip_port_without_a_service_refuses() {
 }
 
 #[test]
+fn an_answer_has_nothing_of_what_was_unfinished_about_the_packet() {
+    for (packet, kind) in [
+        (tcp(CLIENT, VIP, "A", &[1; 9000]), SegmentKind::TcpV4),
+        (tcp(CLIENT6, VIP6, "A", &[1; 9000]), SegmentKind::TcpV6),
+        (udp(CLIENT6, "[2001:db8:f::1]:9", &[1; 9000]), SegmentKind::Udp),
+    ] {
+        let start = if packet[0] >> 4 == 4 { 20 } else { 40 };
+        let offset = if kind == SegmentKind::Udp { 6 } else { 16 };
+        let segments = Segments { kind, size: 1400, header_length: start + 20, ecn: true };
+        let offload =
+            Offload { checksum: ChecksumState::Partial { start, offset }, segments: Some(segments) };
+        let mut frame = Frame::copy_of(&packet, offload);
+        let verdict = Plan::default().build().drive(0, &mut frame);
+        assert!(matches!(verdict, Verdict::Answer(_)), "{verdict:?}");
+        assert_eq!(frame.offload, Offload::default());
+        let _ = seen(frame.packet());
+    }
+}
+
+#[test]
 fn a_service_without_a_live_backend_refuses() {
     let plan = || Plan { drained: true, ..Plan::default() };
     let out = answer_of(&mut plan().build(), &tcp(CLIENT, VIP, "S", b""), Reason::NoBackend);
@@ -58,6 +80,23 @@ fn a_backend_that_refuses_again_and_again_is_not_asked_any_more() {
     }
     assert_eq!(asked, 3);
     assert_eq!(rig.totals().backends.iter().map(|b| b.refused).sum::<u64>(), 3);
+}
+
+#[test]
+fn a_client_cannot_make_a_backend_seem_to_refuse() {
+    // A backend may have dropped the SYN, for a wrong checksum say; and it answers what makes no sense without one by RST.
+    for flags in ["SA", "SF", "SFA", "A", "FA", "F", ""] {
+        let mut rig = Plan::default().build();
+        for port in 40_000..40_030 {
+            let client = format!("198.51.100.7:{port}");
+            let there = seen(&rig.send(0, &tcp(&client, VIP, "S", b"")).1);
+            assert_eq!(rig.send(0, &tcp(&client, VIP, flags, b"")).0, Verdict::Forward(Reason::KnownFlow));
+            let reset = tcp(&there.destination.to_string(), &there.source.to_string(), "R", b"");
+            assert_eq!(rig.send(0, &reset).0, Verdict::Forward(Reason::KnownFlow), "{flags}");
+        }
+        assert_eq!(rig.totals().backends.iter().map(|b| b.refused).sum::<u64>(), 0, "{flags}");
+        assert!(rig.balancer.backends().iter().all(|backend| backend.health() == Health::Up), "{flags}");
+    }
 }
 
 #[test]
@@ -140,21 +179,57 @@ fn strangers_in_mid_flow_are_reset_but_resets_are_not_answered() {
     assert_eq!(rig.send(0, &udp(BACKENDS[0], "10.9.0.1:5000", b"late")).0, Verdict::Drop(Reason::NoFlow));
 }
 
+/// The same packet with that many hops left.
+fn with_hops(mut packet: Vec<u8>, hops: u8) -> Vec<u8> {
+    if packet[0] >> 4 == 4 {
+        packet[8] = hops;
+        packet[10..12].fill(0);
+        let sum = checksum::of(&packet[..20]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        packet[7] = hops;
+    }
+    packet
+}
+
 #[test]
 fn the_end_of_the_hop_limit_is_answered() {
     for (client, vip, want) in [(CLIENT, VIP, (11, 0)), (CLIENT6, VIP6, (3, 0))] {
-        let mut packet = tcp(client, vip, "S", b"");
-        if packet[0] >> 4 == 4 {
-            packet[8] = 1;
-            packet[10..12].fill(0);
-            let sum = checksum::of(&packet[..20]);
-            packet[10..12].copy_from_slice(&sum.to_be_bytes());
-        } else {
-            packet[7] = 1;
+        for hops in [0, 1] {
+            let mut rig = Plan::default().build();
+            let packet = with_hops(tcp(client, vip, "S", b""), hops);
+            assert_eq!(icmp_of(&answer_of(&mut rig, &packet, Reason::TtlExpired)), want, "a new flow");
+            assert_eq!(rig.translators[0].flows().len(), 0, "none is opened");
         }
-        let out = answer_of(&mut Plan::default().build(), &packet, Reason::TtlExpired);
-        assert_eq!(icmp_of(&out), want);
     }
+}
+
+#[test]
+fn the_end_of_the_hop_limit_is_answered_in_known_flows_both_ways() {
+    for (client, vip, want) in [(CLIENT, VIP, (11, 0)), (CLIENT6, VIP6, (3, 0))] {
+        for make in [udp as fn(&str, &str, &[u8]) -> Vec<u8>, |a, b, payload| tcp(a, b, "A", payload)] {
+            for hops in [0, 1] {
+                let mut rig = Plan::default().build();
+                let is_udp = make(client, vip, b"") == udp(client, vip, b"");
+                let first = if is_udp { udp(client, vip, b"") } else { tcp(client, vip, "S", b"") };
+                let there = seen(&rig.send(0, &first).1);
+                let (backend, local) = (there.destination.to_string(), there.source.to_string());
+                for (from, to) in [(client, vip), (&*backend, &*local)] {
+                    let (verdict, out) = rig.send(0, &with_hops(make(from, to, b"x"), hops));
+                    assert_eq!(verdict, Verdict::Answer(Reason::TtlExpired), "{from} {hops}");
+                    assert_eq!(icmp_of(&out), want);
+                    let out = seen(&out);
+                    assert_eq!((out.source.ip(), out.destination.ip()), (socket(to).ip(), socket(from).ip()));
+                }
+                assert_eq!(rig.send(0, &with_hops(make(client, vip, b"x"), 2)).1[hops_at(vip)], 1);
+            }
+        }
+    }
+}
+
+/// Where the hops stand in a packet to there.
+fn hops_at(to: &str) -> usize {
+    if to.starts_with('[') { 7 } else { 8 }
 }
 
 #[test]
@@ -176,6 +251,10 @@ fn addresses_that_cannot_be_are_dropped() {
             tcp("[::ffff:198.51.100.7]:40000", "[::ffff:203.0.113.1]:80", "S", b""),
             Reason::Martian,
         ),
+        ("a VIP as source", tcp("203.0.113.1:9", VIP, "S", b""), Reason::Martian),
+        ("the same, UDP", udp("203.0.113.1:9", "203.0.113.1:443", b""), Reason::Martian),
+        ("the same, no service", udp("203.0.113.1:9", "203.0.113.1:10", b""), Reason::Martian),
+        ("the same over IPv6", udp("[2001:db8:f::1]:9", VIP6, b""), Reason::Martian),
         ("not ours", tcp(CLIENT, "192.0.2.1:80", "S", b""), Reason::NotOurs),
     ] {
         let mut rig = Plan::default().build();
@@ -197,6 +276,22 @@ fn others_packets_go_on_unchanged_where_dnat_brings_them() {
     );
     let odd = tcp(CLIENT, "192.0.2.1:80", "SF", b"");
     assert_eq!(rig.send(0, &odd).0, Verdict::Forward(Reason::NotOurs));
+}
+
+#[test]
+fn what_is_for_our_own_addresses_never_goes_on_unchanged() {
+    for (from, to) in
+        [(CLIENT, VIP), (BACKENDS[0], "10.9.0.1:1"), (CLIENT6, VIP6), (BACKENDS6[0], "[2001:db8:9::1]:1")]
+    {
+        for protocol in [132, 47, 50, 41, 59] {
+            let mut rig = Plan { nat: Nat::Dnat, ..Plan::default() }.build();
+            let mut packet = udp(from, to, &[1; 20]);
+            let at = if packet[0] >> 4 == 4 { 9 } else { 6 };
+            packet[at] = protocol;
+            let verdict = rig.send(0, &with_hops(packet, 64)).0;
+            assert_eq!(verdict, Verdict::Drop(Reason::UnsupportedProtocol), "{to} {protocol}");
+        }
+    }
 }
 
 #[test]

@@ -320,8 +320,7 @@ fn client_of(tuple: &FiveTuple) -> Address {
     }
 }
 
-/// The contract that drivers know. A stack puts nothing into the outbox: its own frames come
-/// out of [`Stack::poll_egress`], one after the other in the same buffer.
+/// The contract that drivers know. A stack puts nothing into the outbox.
 impl Datapath for Stack {
     fn handle_frame(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival, _: &mut Outbox) -> Verdict {
         Self::handle_frame(self, now, frame, arrival)
@@ -333,6 +332,14 @@ impl Datapath for Stack {
 
     fn poll_timeout(&self) -> Option<Instant> {
         Self::poll_timeout(self)
+    }
+
+    fn poll_egress(&mut self, now: Instant, mut sink: &mut dyn FnMut(&mut Frame)) {
+        Self::poll_egress(self, now, &mut sink);
+    }
+
+    fn poll_dirty(&self, context: &Context<'_>) -> Poll<()> {
+        Self::poll_dirty(self, context)
     }
 }
 

@@ -63,8 +63,9 @@ impl Pool {
     /// Takes rings back, for the next connection or to free them.
     pub(super) fn give_back(&mut self, mut seat: Seat) {
         self.taken -= 1;
+        // Also where the seat is not kept: a socket that is only dropped wakes nobody.
+        seat.socket().abort();
         if self.idle_bytes + seat.bytes() <= self.idle_bytes_max {
-            seat.socket().abort();
             self.idle_bytes += seat.bytes();
             self.idle[seat.rings.receive as usize][seat.rings.transmit as usize].push(seat);
         }

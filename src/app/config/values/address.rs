@@ -37,6 +37,13 @@ pub fn listen(text: &str) -> Result<Listen, Wrong> {
         }
     };
     let endpoint = endpoint(rest)?;
+    // A backend may have such an address, on a link of the host's; but what comes to the balancer has been routed.
+    if let IpAddr::V4(v4) = endpoint.address.into()
+        && v4.is_link_local()
+    {
+        return Err(Wrong::new(format!("{} is a link-local address", quoted(&v4.to_string())))
+            .help("it is not routed; use a public or private one"));
+    }
     let listen = Listen { protocol, endpoint };
     if text.strip_prefix(&format!("{protocol}/")) == Some(rest) {
         return Ok(listen);
@@ -130,6 +137,7 @@ fn host(address: IpAddr) -> Result<(), Wrong> {
         IpAddr::V6(v6) if v6.is_unicast_link_local() => {
             wrong("a link-local address", "it is not routed; use a global or unique local one".to_owned())
         }
+        IpAddr::V4(v4) if v4.octets().first() >= Some(&240) => wrong("a reserved address", one.to_owned()),
         IpAddr::V4(_) | IpAddr::V6(_) => Ok(()),
     }
 }
@@ -281,6 +289,7 @@ mod tests {
             ("224.0.0.1:80", "multicast", "one host"),
             ("255.255.255.255:80", "broadcast", "one host"),
             ("0.1.2.3:80", "this network", "one host"),
+            ("240.0.0.1:80", "reserved", "one host"),
             (" 10.47.2.2:80", "spaces", "write 10.47.2.2:80"),
             ("", "missing", "ADDRESS:PORT"),
             (":80", "not an address", "ADDRESS:PORT"),
@@ -303,6 +312,8 @@ mod tests {
             ("http://10.47.0.1:80/", "not a protocol of layer 4", "write tcp/10.47.0.1:80"),
             ("sctp/10.47.0.1:80", "only tcp and udp", "tcp/ADDRESS:PORT"),
             ("tcp/", "missing", "ADDRESS:PORT"),
+            ("tcp/169.254.1.1:80", "link-local", "not routed"),
+            ("udp/240.0.0.1:53", "reserved", "one host"),
         ] {
             let wrong = listen(text).unwrap_err();
             assert!(wrong.message.contains(message), "{text}: {wrong:?}");
@@ -322,6 +333,7 @@ mod tests {
             ("127.0.0.0/8", "loopback", "one host"),
             ("::1/128", "loopback", "one host"),
             ("fe80::/64", "link-local", "global"),
+            ("240.0.0.0/8", "reserved", "one host"),
             ("10.47.3.1:80", "has a port", "10.47.3.1/32"),
             ("here", "not a prefix", "ADDRESS/LENGTH"),
         ] {

@@ -5,10 +5,14 @@
 
 mod address;
 mod duration;
+mod host;
 mod number;
+mod path;
 mod word;
 
 pub use address::{endpoint, listen, prefix};
 pub use duration::{duration, written};
+pub use host::{host_pattern, server_name, written_host};
 pub use number::{in_range, port_range, weight};
-pub use word::{device_name, one_of, service_name};
+pub use path::{file_name, url_path};
+pub use word::{device_name, group_name, one_of, service_name};

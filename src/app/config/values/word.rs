@@ -8,6 +8,9 @@ use crate::app::config::source::quoted;
 const DEVICE_NAME: usize = 15;
 /// The longest name of a service.
 const SERVICE_NAME: usize = 64;
+/// The longest name of a group; there is room for a service's name and more, since groups are named
+/// after services where nobody named them.
+const GROUP_NAME: usize = 96;
 
 /// One of the words that there are.
 pub fn one_of<T: Copy>(name: &str, text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
@@ -33,6 +36,10 @@ pub fn device_name(text: &str) -> Result<String, Wrong> {
             format!("{} has {} bytes, and a device's name has at most 15", quoted(text), text.len());
         return wrong(message, "write a shorter one, such as fs0");
     }
+    if text == "all" || text == "default" {
+        let message = format!("{} stands for other devices in the kernel's settings", quoted(text));
+        return wrong(message, "write another name, such as fs0");
+    }
     if !plain(text) || text == "." || text == ".." {
         let message = format!("{} is not a name for a device", quoted(text));
         return wrong(message, "use letters, digits, `-`, `_` and `.`, such as fs0");
@@ -42,16 +49,26 @@ pub fn device_name(text: &str) -> Result<String, Wrong> {
 
 /// A name for a service; it stands in reports and counters.
 pub fn service_name(text: &str) -> Result<String, Wrong> {
-    let wrong = |message: String, help: &str| Err(Wrong::new(message).help(help));
+    name(text, "service", "web", SERVICE_NAME)
+}
+
+/// A name for a group of backends.
+pub fn group_name(text: &str) -> Result<String, Wrong> {
+    name(text, "group", "api", GROUP_NAME)
+}
+
+fn name(text: &str, what: &str, example: &str, most: usize) -> Result<String, Wrong> {
+    let wrong = |message: String, help: String| Err(Wrong::new(message).help(help));
     if text.is_empty() {
-        return wrong("a service needs a name".to_owned(), "write one, such as web");
+        return wrong(format!("a {what} needs a name"), format!("write one, such as {example}"));
     }
-    if text.len() > SERVICE_NAME {
-        return wrong(format!("{} is longer than 64 bytes", quoted(text)), "write a shorter name");
+    if text.len() > most {
+        let message = format!("{} is longer than {most} bytes", quoted(text));
+        return wrong(message, "write a shorter name".to_owned());
     }
     if !plain(text) {
-        let message = format!("{} is not a name for a service", quoted(text));
-        return wrong(message, "use letters, digits, `-`, `_` and `.`, such as web-1");
+        let message = format!("{} is not a name for a {what}", quoted(text));
+        return wrong(message, format!("use letters, digits, `-`, `_` and `.`, such as {example}-1"));
     }
     Ok(text.to_owned())
 }
@@ -68,7 +85,8 @@ mod tests {
     #[test]
     fn names_that_would_need_quotes_are_refused() {
         assert!(device_name("fs0").is_ok() && device_name("a23456789012345").is_ok());
-        for name in ["", "a234567890123456", "a/b", "a b", "..", "fs%d", "ü", "a:b", "a\"b"] {
+        for name in ["", "a234567890123456", "a/b", "a b", "..", "fs%d", "ü", "a:b", "a\"b", "all", "default"]
+        {
             assert!(device_name(name).is_err(), "{name}");
         }
         assert!(service_name("web-1.example_x").is_ok());

@@ -6,7 +6,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 
 fn parked() -> (Bench, Hand, FlowStream) {
-    let mut bench = Bench::new(StackSettings::on(PLAIN));
+    parked_with(StackSettings::on(PLAIN))
+}
+
+fn parked_with(settings: StackSettings) -> (Bench, Hand, FlowStream) {
+    let mut bench = Bench::new(settings);
     let mut hand = Hand::at("198.51.100.1:4000");
     let mut stream = hand.connect(&mut bench);
     assert_eq!(bench.stack.occupancy().rings, 0, "nothing was said yet");
@@ -67,29 +71,35 @@ fn a_reader_that_waits_is_woken_across_parking() {
             self.0.store(true, Relaxed);
         }
     }
-    let (mut bench, mut hand, mut stream) = parked();
-    let woken = Arc::new(Woken(AtomicBool::new(false)));
-    let waker = std::task::Waker::from(Arc::clone(&woken));
-    let mut context = Context::from_waker(&waker);
-    let mut buffer = [0; 10];
-    let mut reading = Box::pin(stream.read(&mut buffer));
-    assert!(reading.as_mut().poll(&mut context).is_pending());
-    bench.feed(&hand.say(ACK, b"more"));
-    assert!(woken.0.swap(false, Relaxed), "data wake");
-    assert!(matches!(reading.as_mut().poll(&mut context), Poll::Ready(Ok(4))));
-    drop(reading);
-    // And when the connection is parked while somebody reads.
-    let mut reading = Box::pin(stream.read(&mut buffer));
-    assert!(reading.as_mut().poll(&mut context).is_pending());
-    bench.pass(Duration::from_secs(3));
-    assert_eq!(bench.stack.occupancy().rings, 0);
-    if woken.0.swap(false, Relaxed) {
+    let kept = StackSettings::on(PLAIN);
+    // Where the pool is full, rings are thrown away.
+    let thrown_away = StackSettings { limits: Limits { idle_ring_bytes: 0, ..kept.limits }, ..kept };
+    for settings in [kept, thrown_away] {
+        let (mut bench, mut hand, mut stream) = parked_with(settings);
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = std::task::Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        let mut buffer = [0; 10];
+        let mut reading = Box::pin(stream.read(&mut buffer));
         assert!(reading.as_mut().poll(&mut context).is_pending());
+        bench.feed(&hand.say(ACK, b"more"));
+        assert!(woken.0.swap(false, Relaxed), "data wake");
+        assert!(matches!(reading.as_mut().poll(&mut context), Poll::Ready(Ok(4))));
+        drop(reading);
+        // And when the connection is parked while somebody reads.
+        let mut reading = Box::pin(stream.read(&mut buffer));
+        assert!(reading.as_mut().poll(&mut context).is_pending());
+        bench.pass(Duration::from_secs(3));
+        assert_eq!(bench.stack.occupancy().rings, 0);
+        assert!(woken.0.swap(false, Relaxed), "it must wait at the parked connection");
+        assert!(reading.as_mut().poll(&mut context).is_pending());
+        bench.feed(&hand.at_number(RST, hand.next, &[]));
+        assert!(woken.0.load(Relaxed), "a reset wakes");
+        let error = reading.as_mut().poll(&mut context);
+        assert!(
+            matches!(error, Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionReset)
+        );
     }
-    bench.feed(&hand.at_number(RST, hand.next, &[]));
-    assert!(woken.0.load(Relaxed), "a reset wakes");
-    let error = reading.as_mut().poll(&mut context);
-    assert!(matches!(error, Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionReset));
 }
 
 #[test]

@@ -1,0 +1,43 @@
+//! `[service.patience]`: how long clients of layer 7 are waited for.
+
+use toml::Spanned;
+
+use super::check::Check;
+use super::reader::{Reader, Table};
+use super::values;
+use crate::l7::spec::Patience;
+
+/// The table as somebody wrote it.
+#[derive(Debug, Default)]
+pub struct Draft {
+    handshake: Option<Spanned<String>>,
+    head: Option<Spanned<String>>,
+    keep_alive: Option<Spanned<String>>,
+}
+
+impl Draft {
+    /// Reads it out of its service.
+    pub fn read(reader: &mut Reader, service: &mut Table<'_>) -> Self {
+        let mut table = service.table(reader, "patience", "[service.patience]");
+        let draft = Self {
+            handshake: table.duration(reader, "handshake"),
+            head: table.duration(reader, "head"),
+            keep_alive: table.duration(reader, "keep_alive"),
+        };
+        table.finish(reader);
+        draft
+    }
+
+    /// Checks it.
+    pub fn check(&self, check: &mut Check) -> Patience {
+        let default = Patience::default();
+        let mut time = |given: &Option<Spanned<String>>, otherwise| {
+            check.value(given.as_ref(), |text: &String| values::duration(text)).unwrap_or(otherwise)
+        };
+        Patience {
+            handshake: time(&self.handshake, default.handshake),
+            head: time(&self.head, default.head),
+            keep_alive: time(&self.keep_alive, default.keep_alive),
+        }
+    }
+}

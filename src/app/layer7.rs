@@ -1,0 +1,276 @@
+//! Layer 7 as configured: what all workers share of it, the proxy of each worker, and what they count.
+//!
+//! ```text
+//!   Plan ── files ──▶ Layer7: routes, TLS, pool ──┬─▶ on each worker's thread: Proxy = stack + sessions + Upstreams
+//!                          │                      └─▶ …
+//!                          └── counts ◀── each worker's counters
+//! ```
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use anyhow::Context as _;
+use rustls::{KeyLog, KeyLogFile};
+
+use crate::app::certificates;
+use crate::app::output;
+use crate::app::report::{Connections, Layer7 as Report, SiteCounts, UpstreamCounts, WordCount};
+use crate::app::upstream::KernelConnect;
+use crate::balance::PassiveHealth;
+use crate::datapath::{Arrival, Datapath, Instant, Outbox, Verdict, WorkerId};
+use crate::io::Stop;
+use crate::l7::exchange::Failure;
+use crate::l7::front::{FrontCounters, Refusal, Routes, Site, Spoken};
+use crate::l7::proxy::{Proxy, SessionLimit};
+use crate::l7::spec::Plan;
+use crate::l7::stack::{DeviceTraits, Listener, Share, Stack, StackCounts, StackSettings};
+use crate::l7::tls::{Cause, HandshakeCounts, Terminator};
+use crate::l7::upstream::{self, BackendReport, DropReason, GroupReport, Upstreams};
+use crate::packet::Frame;
+
+/// How many clients' connections are served at once, over all workers.
+const SESSIONS: usize = 100_000;
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Layer7(Arc<Shared>);
+
+struct Shared {
+    plan: Plan,
+    settings: StackSettings,
+    seed: [u8; 32],
+    workers: u8,
+    routes: Vec<Arc<Routes>>,
+    terminators: Vec<Option<Terminator>>,
+    upstreams: Arc<upstream::Shared>,
+    limit: SessionLimit,
+    /// By worker.
+    counts: Vec<WorkerCounts>,
+}
+
+/// What one worker counts.
+struct WorkerCounts {
+    /// Of connections that no session was made of.
+    proxy: Arc<FrontCounters>,
+    /// By site.
+    sites: Vec<Arc<FrontCounters>>,
+    stack: Mutex<StackCounts>,
+}
+
+impl Layer7 {
+    /// Makes it: reads certificates and builds tables.
+    ///
+    /// # Errors
+    /// If files cannot be read or used, or the system gives no randomness.
+    pub fn build(
+        plan: &Plan,
+        health: PassiveHealth,
+        device: DeviceTraits,
+        workers: usize,
+    ) -> anyhow::Result<Self> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).context("cannot get a random seed")?;
+        let key_log = key_log();
+        let terminators = plan
+            .sites
+            .iter()
+            .map(|site| certificates::terminator(site, key_log.clone()))
+            .collect::<anyhow::Result<_>>()?;
+        let security = plan
+            .groups
+            .iter()
+            .map(|group| {
+                let client = |tls| certificates::backend_client(tls, group.protocol, key_log.clone());
+                group.tls.as_ref().map(client).transpose().with_context(|| format!("backends {}", group.name))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        let draw = seed.first_chunk().copied().map_or(0, u64::from_be_bytes);
+        let counters = || Arc::new(FrontCounters::default());
+        let counts = (0..workers).map(|_| WorkerCounts {
+            proxy: counters(),
+            sites: plan.sites.iter().map(|_| counters()).collect(),
+            stack: Mutex::default(),
+        });
+        Ok(Self(Arc::new(Shared {
+            routes: plan.sites.iter().map(|site| Arc::new(Routes::new(&site.routes))).collect(),
+            terminators,
+            upstreams: upstream::Shared::new(plan, security, health, draw)?,
+            settings: StackSettings::on(device),
+            seed,
+            workers: u8::try_from(workers).unwrap_or(u8::MAX),
+            limit: SessionLimit::new(SESSIONS),
+            counts: counts.collect(),
+            plan: plan.clone(),
+        })))
+    }
+
+    /// Has certificates swapped when their files change, until the run ends.
+    ///
+    /// # Errors
+    /// If there is no thread for it.
+    pub fn watch_certificates(&self, stop: &Stop) -> std::io::Result<()> {
+        let sites = self.0.plan.sites.iter().zip(&self.0.terminators);
+        certificates::watch(sites.filter_map(|(site, terminator)| Some((site, terminator.as_ref()?))), stop)
+    }
+
+    /// The proxy of one worker, on whose thread this must be called.
+    pub fn proxy(&self, worker: WorkerId) -> WorkerProxy {
+        let shared = &self.0;
+        let share = Share { worker, workers: shared.workers };
+        let stack = Stack::new(shared.settings, share, shared.seed);
+        let upstreams = Upstreams::new(Arc::clone(&shared.upstreams), worker, Rc::new(KernelConnect));
+        let upstreams = Rc::new(upstreams);
+        let counts = shared.counts.get(worker.index());
+        let own = counts.map(|counts| Arc::clone(&counts.proxy)).unwrap_or_default();
+        let mut proxy = Proxy::new(stack, shared.limit.clone(), own);
+        let parts = shared.plan.sites.iter().zip(&shared.routes).zip(&shared.terminators);
+        for (place, ((spec, routes), terminator)) in parts.enumerate() {
+            let counters = counts.and_then(|counts| counts.sites.get(place));
+            let site = Rc::new(Site {
+                routes: Arc::clone(routes),
+                mode: spec.upstreams,
+                patience: spec.patience,
+                forward: Rc::clone(&upstreams),
+                counters: counters.map(Arc::clone).unwrap_or_default(),
+            });
+            let secure = terminator.clone().map(Rc::new);
+            proxy.serve(&spec.listen, Listener::default(), &site, secure.as_ref());
+        }
+        WorkerProxy { proxy, shared: Arc::clone(shared), worker, told: StackCounts::default() }
+    }
+
+    /// What has happened so far.
+    pub fn report(&self) -> Report {
+        let shared = &self.0;
+        let mut connections = Connections::default();
+        for worker in &shared.counts {
+            let counts = *worker.stack.lock().unwrap_or_else(PoisonError::into_inner);
+            connections.opened += counts.opened;
+            connections.ended += counts.ended;
+            connections.reset += counts.reset;
+            connections.timed_out += counts.timed_out;
+            connections.aborted += counts.aborted;
+        }
+        let sites = shared.plan.sites.iter().enumerate().map(|(place, site)| {
+            let counters: Vec<_> =
+                shared.counts.iter().filter_map(|worker| worker.sites.get(place)).collect();
+            let handshakes = shared.terminators.get(place).and_then(Option::as_ref).map(Terminator::counts);
+            site_counts(&site.name, &counters, handshakes.as_ref())
+        });
+        let upstreams = shared.upstreams.report().into_iter().flat_map(|group| group_counts(&group));
+        Report { connections, sites: sites.collect(), upstreams: upstreams.collect() }
+    }
+}
+
+/// The environment's word for where secrets go, which browsers and curl know as well.
+const KEY_LOG: &str = "SSLKEYLOGFILE";
+
+/// Who is told the secrets of TLS sessions, where the environment wants that.
+fn key_log() -> Option<Arc<dyn KeyLog>> {
+    let file = std::env::var_os(KEY_LOG)?;
+    output::say(format_args!(
+        "warning: {KEY_LOG} IS SET: the secrets of all TLS sessions, to clients and to backends, are written to {}. \
+         Whoever has that file can read them",
+        file.to_string_lossy()
+    ));
+    Some(Arc::new(KeyLogFile::new()))
+}
+
+/// Layer 7 of one worker, as its driver knows it.
+pub struct WorkerProxy {
+    proxy: Proxy<Upstreams, Terminator>,
+    shared: Arc<Shared>,
+    worker: WorkerId,
+    /// What others know of the stack's counts.
+    told: StackCounts,
+}
+
+impl WorkerProxy {
+    /// Lets others know what the stack has counted, where that is news.
+    fn tell(&mut self) {
+        let counts = self.proxy.stack().counts();
+        if counts != self.told
+            && let Some(worker) = self.shared.counts.get(self.worker.index())
+        {
+            *worker.stack.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+            self.told = counts;
+        }
+    }
+}
+
+impl Datapath for WorkerProxy {
+    fn handle_frame(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival, _: &mut Outbox) -> Verdict {
+        let verdict = self.proxy.handle_frame(now, frame, arrival);
+        self.proxy.accept();
+        verdict
+    }
+
+    fn handle_timeout(&mut self, now: Instant, _: &mut Outbox) {
+        self.proxy.handle_timeout(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.proxy.poll_timeout()
+    }
+
+    fn poll_egress(&mut self, now: Instant, mut sink: &mut dyn FnMut(&mut Frame)) {
+        self.proxy.poll_egress(now, &mut sink);
+        self.tell();
+    }
+
+    fn poll_dirty(&self, context: &Context<'_>) -> Poll<()> {
+        self.proxy.poll_dirty(context)
+    }
+}
+
+fn site_counts(
+    name: &str,
+    workers: &[&Arc<FrontCounters>],
+    handshakes: Option<&HandshakeCounts>,
+) -> SiteCounts {
+    let sum =
+        |read: &dyn Fn(&FrontCounters) -> u64| workers.iter().map(|counters| read(counters)).sum::<u64>();
+    let versions = Spoken::ALL.map(|spoken| (spoken.word(), sum(&|counters| counters.requests(spoken))));
+    let classes = (1..).zip(["1xx", "2xx", "3xx", "4xx", "5xx"]);
+    let answers = classes.map(|(class, word)| (word, sum(&|counters| counters.answers(class))));
+    let refusals =
+        Refusal::ALL.iter().map(|&refusal| (refusal.word(), sum(&|counters| counters.refused(refusal))));
+    let failures =
+        Failure::ALL.iter().map(|&failure| (failure.word(), sum(&|counters| counters.failed(failure))));
+    let tls = handshakes.into_iter().flat_map(|counts| {
+        let failed = Cause::ALL.iter().map(|&cause| (cause.word(), counts.failed_by(cause)));
+        [("tls_full", counts.full), ("tls_resumed", counts.resumed)].into_iter().chain(failed)
+    });
+    let upgrades = ("upgrades", sum(&|counters| counters.upgrades.value()));
+    let ends = tls.chain(versions).chain(answers).chain([upgrades]).chain(refusals).chain(failures);
+    SiteCounts {
+        name: name.to_owned(),
+        sessions: sum(&|counters| counters.sessions.value()),
+        requests: versions.iter().map(|(_, count)| count).sum(),
+        ends: occurred(ends),
+    }
+}
+
+fn group_counts(group: &GroupReport) -> Vec<UpstreamCounts> {
+    let backend = |BackendReport { endpoint, counts, .. }: &BackendReport| UpstreamCounts {
+        group: group.name.clone(),
+        backend: endpoint.to_string(),
+        opened: counts.opened(),
+        reused: counts.reused,
+        open: counts.live as u64,
+        idle: counts.idle as u64,
+        ends: occurred(
+            upstream::OpenReason::ALL
+                .iter()
+                .map(|&reason| (reason.word(), counts.opened_for(reason)))
+                .chain(DropReason::ALL.iter().map(|&reason| (reason.word(), counts.dropped_for(reason))))
+                .chain([("unopened", counts.unopened), ("no_answer", counts.failures)]),
+        ),
+    };
+    group.backends.iter().map(backend).collect()
+}
+
+fn occurred(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<WordCount> {
+    counts.filter(|(_, count)| *count > 0).map(|(word, count)| WordCount { word, count }).collect()
+}
