@@ -1,58 +1,73 @@
-//! The built-in backend: HTTP/1.1, a TCP echo and a UDP echo, all in one thread.
+//! The built-in backend: HTTP, HTTPS, a TCP echo and a UDP echo.
 //!
-//! `GET` of any path says who answers, whom it sees as its client, and what was asked. `GET
-//! /bytes/N` gives N bytes of a pattern (see [`pattern`]), and the body of any other request is
-//! counted and hashed, so that a test can tell what was lost or changed on the way.
+//! `GET` of any path says who answers, whom it sees as its client, and what was asked; some paths
+//! do more (see [`answer`]). Over TLS, HTTP/2 and HTTP/1.1 are offered; without it, HTTP/2 has listeners of its own.
+//!
+//! All of it runs in one thread, or in several that share nothing: each then has a listener of its own at every
+//! address (`SO_REUSEPORT`), and the kernel deals connections out.
 //!
 //! Everything is bounded: connections by number, heads by size, idle HTTP connections by time.
 
-use std::convert::Infallible;
+mod answer;
+mod certificate;
+
 use std::io;
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Either, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
+use hyper::header::HeaderValue;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use super::attempt::introduce;
-use super::pattern::{self, Digest, Pattern};
+use answer::Backend;
+pub use certificate::Certificate;
 
 /// Connections that one server holds at a time; more are closed at once.
-const MAX_CONNECTIONS: usize = 4096;
-/// How long an HTTP connection may take to send a head, or wait between two requests.
+const MAX_CONNECTIONS: usize = 32_768;
+/// How long an HTTP connection may take for TLS, to send a head, or wait between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// A datagram that asks for the server's name instead of its echo.
 pub const WHO: &[u8] = b"who?";
 
 /// What to serve, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Serve {
     /// What the server calls itself.
     pub name: String,
     /// Where to speak HTTP.
     pub http: Vec<SocketAddr>,
+    /// Where to speak HTTP/2 without TLS, to clients that know it.
+    pub h2c: Vec<SocketAddr>,
+    /// Where to speak HTTP over TLS, HTTP/2 where the client offers it.
+    pub https: Vec<SocketAddr>,
+    /// What to show there; `None` makes a certificate at the start.
+    pub certificate: Option<Certificate>,
     /// Where to echo over TCP.
     pub tcp_echo: Vec<SocketAddr>,
     /// Where to echo over UDP.
     pub udp_echo: Vec<SocketAddr>,
+    /// How many threads; `None` is one.
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// Running servers. They end, and their connections with them, when this is dropped.
 #[derive(Debug)]
 pub struct Serving {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    stop: Vec<oneshot::Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Serving {
@@ -60,38 +75,39 @@ impl Serving {
     ///
     /// # Errors
     ///
-    /// An address cannot be bound.
+    /// An address cannot be bound, or the certificate cannot be read.
     pub fn start(what: Serve) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = oneshot::channel();
-        {
-            let _inside = runtime.enter();
-            let name: Arc<str> = what.name.into();
-            let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-            for at in what.http {
-                let (listener, name) = (listen(at)?, Arc::clone(&name));
-                runtime.spawn(accept(listener, Arc::clone(&room), move |stream, peer| {
-                    speak_http(stream, peer, Arc::clone(&name))
-                }));
+        let tls = match what.https.as_slice() {
+            [] => None,
+            at => Some(certificate::acceptor(what.certificate.as_ref(), &what.name, at)?),
+        };
+        let tls = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
+        let name = HeaderValue::try_from(&what.name)
+            .map_err(|_| io::Error::other("the backend's name cannot be put into a header"))?;
+        let threads = what.threads.map_or(1, NonZeroUsize::get);
+        let mut serving = Self { stop: Vec::new(), threads: Vec::new() };
+        for number in 0..threads {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let sharing = if threads == 1 { Sharing::Alone } else { Sharing::Port };
+            {
+                let _inside = runtime.enter();
+                spawn_all(&what, number, sharing, &name, tls.as_ref())?;
             }
-            for at in what.tcp_echo {
-                runtime.spawn(accept(listen(at)?, Arc::clone(&room), |stream, _| echo(stream)));
-            }
-            for at in what.udp_echo {
-                runtime.spawn(echo_datagrams(bind(at)?, Arc::clone(&name)));
-            }
+            let (stop, stopped) = oneshot::channel();
+            let thread = thread::Builder::new().name("serve".into()).spawn(move || {
+                // Either end of the channel may be the one that goes: both mean stop. Dropping the
+                // runtime then drops the listeners and every connection.
+                let _ = runtime.block_on(stopped);
+            })?;
+            serving.stop.push(stop);
+            serving.threads.push(thread);
         }
-        let thread = thread::Builder::new().name("serve".into()).spawn(move || {
-            // Either end of the channel may be the one that goes: both mean stop. Dropping the
-            // runtime then drops the listeners and every connection.
-            let _ = runtime.block_on(stopped);
-        })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(serving)
     }
 
     /// Serves until the process ends.
     pub fn wait(mut self) {
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
@@ -99,11 +115,51 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
+        self.stop.clear();
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
+}
+
+/// Whether other listeners of this server have the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    Port,
+}
+
+fn spawn_all(
+    what: &Serve,
+    thread: usize,
+    sharing: Sharing,
+    name: &HeaderValue,
+    tls: Option<&TlsAcceptor>,
+) -> io::Result<()> {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    for &at in &what.http {
+        let name = name.clone();
+        let serve = move |stream, peer| speak_http1(stream, Backend { name: name.clone(), peer });
+        tokio::spawn(accept(listen(at, sharing)?, Arc::clone(&room), serve));
+    }
+    for &at in &what.h2c {
+        let name = name.clone();
+        let serve = move |stream, peer| speak_http2(stream, Backend { name: name.clone(), peer });
+        tokio::spawn(accept(listen(at, sharing)?, Arc::clone(&room), serve));
+    }
+    for (&at, tls) in what.https.iter().zip(std::iter::repeat(tls).flatten()) {
+        let (name, tls) = (name.clone(), tls.clone());
+        let serve = move |stream, peer| speak_tls(stream, Backend { name: name.clone(), peer }, tls.clone());
+        tokio::spawn(accept(listen(at, sharing)?, Arc::clone(&room), serve));
+    }
+    for &at in &what.tcp_echo {
+        tokio::spawn(accept(listen(at, sharing)?, Arc::clone(&room), |stream, _| echo(stream)));
+    }
+    // Datagrams of one client may not overtake each other, so they have one thread.
+    for &at in what.udp_echo.iter().filter(|_| thread == 0) {
+        tokio::spawn(echo_datagrams(bind(at)?, what.name.as_str().into()));
+    }
+    Ok(())
 }
 
 fn because(at: SocketAddr, error: &io::Error) -> io::Error {
@@ -111,13 +167,14 @@ fn because(at: SocketAddr, error: &io::Error) -> io::Error {
 }
 
 /// Like `TcpListener::bind`, with a queue long enough for a burst of new connections.
-fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+fn listen(at: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     let open = || {
         let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
+        socket.set_reuse_port(sharing == Sharing::Port)?;
         socket.set_nonblocking(true)?;
         socket.bind(&at.into())?;
-        socket.listen(1024)?;
+        socket.listen(4096)?;
         TcpListener::from_std(socket.into())
     };
     open().map_err(|error| because(at, &error))
@@ -157,63 +214,37 @@ async fn hold(permit: OwnedSemaphorePermit, serve: impl Future<Output = ()>) {
     drop(permit);
 }
 
-async fn speak_http(stream: TcpStream, peer: SocketAddr, name: Arc<str>) {
-    let service = service_fn(|request| answer(request, peer, &name));
+async fn speak_tls(stream: TcpStream, backend: Backend, tls: TlsAcceptor) {
     // A client that breaks off is its own affair.
+    let Ok(Ok(stream)) = timeout(HEAD_TIMEOUT, tls.accept(stream)).await else { return };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        speak_http2(stream, backend).await;
+    } else {
+        speak_http1(stream, backend).await;
+    }
+}
+
+async fn speak_http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, backend: Backend) {
+    let service = service_fn(|request| backend.clone().answer(request));
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await;
 }
 
-type Body = Either<Full<Bytes>, Pattern>;
-
-async fn answer(
-    request: Request<Incoming>,
-    peer: SocketAddr,
-    name: &str,
-) -> Result<Response<Body>, Infallible> {
-    let (head, body) = request.into_parts();
-    let text = introduce(name, peer, &format!("{} {} {:?}", head.method, head.uri, head.version));
-    let response = Response::builder().header("content-type", "text/plain").header("x-backend", name);
-    let (status, body) = match (&head.method, head.uri.path().strip_prefix("/bytes/")) {
-        (&Method::GET, Some(count)) => match count.parse() {
-            Ok(count) if count <= pattern::MAX_LENGTH => (StatusCode::OK, Either::Right(Pattern::new(count))),
-            _ => (
-                StatusCode::BAD_REQUEST,
-                text_body(format!("/bytes/N: N is a number up to {}\n", pattern::MAX_LENGTH)),
-            ),
-        },
-        (&Method::GET, None) => (StatusCode::OK, text_body(text)),
-        (&Method::HEAD, _) => (StatusCode::OK, text_body(String::new())),
-        _ => match digest(body).await {
-            Ok(digest) => (StatusCode::OK, text_body(format!("{text}body: {digest}\n"))),
-            Err(_) => (StatusCode::BAD_REQUEST, text_body(text)),
-        },
-    };
-    // Both header values are ours and valid, save a name that the user chose.
-    Ok(response.status(status).body(body).unwrap_or_else(|_| {
-        Response::new(text_body("the backend's name cannot be put into a header\n".into()))
-    }))
+async fn speak_http2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, backend: Backend) {
+    let service = service_fn(|request| backend.clone().answer(request));
+    let _ = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
-fn text_body(text: String) -> Body {
-    Either::Left(Full::new(text.into()))
-}
-
-async fn digest(mut body: Incoming) -> Result<Digest, hyper::Error> {
-    let mut digest = Digest::default();
-    while let Some(frame) = body.frame().await {
-        if let Some(bytes) = frame?.data_ref() {
-            digest.add(bytes);
-        }
-    }
-    Ok(digest)
-}
-
-async fn echo(mut stream: TcpStream) {
+async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length) = stream.read(&mut buffer).await {
         let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
@@ -239,14 +270,20 @@ async fn echo_datagrams(socket: UdpSocket, name: Arc<str>) {
 mod tests {
     use super::*;
     use crate::lab::attempt::{End, read_introduction};
+    use crate::lab::pattern::{self, Digest};
     use std::io::{Read, Write};
 
     fn serving() -> (Serving, SocketAddr) {
         // The kernel chooses the port for the first listener; all three may share its number.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let echo = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
-        let what =
-            Serve { name: "test".into(), http: vec![free], tcp_echo: vec![echo], udp_echo: vec![free] };
+        let what = Serve {
+            name: "test".into(),
+            http: vec![free],
+            tcp_echo: vec![echo],
+            udp_echo: vec![free],
+            ..Serve::default()
+        };
         (Serving::start(what).unwrap(), free)
     }
 
