@@ -214,7 +214,7 @@ fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
         target: plain.target,
     };
     if let Err(wrong) = load.check() {
-        output::say(&wrong.to_string());
+        output::say(wrong.to_string());
         return Ok(ExitCode::from(WRONG));
     }
     limits::raise_files();

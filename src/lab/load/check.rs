@@ -23,12 +23,6 @@ impl From<io::Error> for Fault {
     }
 }
 
-impl From<hyper::Error> for Fault {
-    fn from(error: hyper::Error) -> Self {
-        Self::Failed(io::Error::other(error))
-    }
-}
-
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

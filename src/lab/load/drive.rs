@@ -14,7 +14,7 @@ use super::http1::{After, Http1};
 use super::http2::Http2;
 use super::job::Job;
 use super::pace::{Arrivals, Pace};
-use super::stream::{Sessions, Stream};
+use super::stream::{LastWords, Sessions, Stream};
 use super::tally::{Share, Tally};
 use super::{Kind, Load, PATIENCE, REST, Version};
 use crate::lab::clock;
@@ -108,7 +108,7 @@ async fn open(
                 tickets.spawn_local(async move {
                     Stream::open(&job)
                         .await?
-                        .closed()
+                        .closed(LastWords::Any)
                         .await
                         .map(|()| Asker::Handshakes(Sessions::Resumed, job))
                 });
@@ -181,7 +181,7 @@ impl Asker {
                 let mut connection = Http1::over(Stream::open(job).await?);
                 let (bytes, _) = connection.ask(&job.last, job.expect).await?;
                 let done = Done::now(bytes);
-                connection.into_stream().closed().await?;
+                connection.into_stream().closed(LastWords::None).await?;
                 Ok(done)
             }
             Self::Shared(connection) => Ok(Done::now(connection.ask(job).await?)),
@@ -189,7 +189,7 @@ impl Asker {
                 let stream = Stream::open(job).await?;
                 let done = Done::now(0);
                 shook_hands(&stream, *sessions)?;
-                stream.closed().await?;
+                stream.closed(LastWords::Any).await?;
                 Ok(done)
             }
         }

@@ -155,7 +155,7 @@ impl Http1 {
                     return Ok(());
                 }
                 Ok(httparse::Status::Partial) if self.buffer.len() <= LONGEST_HEAD => {
-                    self.more(PIECE).await?
+                    self.more(PIECE).await?;
                 }
                 _ => return Err(Fault::Wrong("broken trailers".into())),
             }

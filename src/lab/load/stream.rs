@@ -21,6 +21,9 @@ use tokio_rustls::client::TlsStream;
 use super::PATIENCE;
 use super::job::Job;
 
+/// Pieces that are read of what a server says to the end.
+const MOST_LAST_WORDS: usize = 64;
+
 /// Whose certificates are good.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
@@ -140,19 +143,38 @@ impl Stream {
 
     /// Waits for the server's end of the connection, so that TIME-WAIT is on its side: ours would run out of ports
     /// at some ten thousand connections a minute. With TLS it is asked to end; without, it has been.
-    pub(super) async fn closed(mut self) -> io::Result<()> {
+    pub(super) async fn closed(self, last_words: LastWords) -> io::Result<()> {
+        // Some end TCP without ending TLS first; here nothing can have been cut off by that.
+        match self.end(last_words).await {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            end => end,
+        }
+    }
+
+    async fn end(mut self, last_words: LastWords) -> io::Result<()> {
         if let Self::Tls(stream) = &mut self {
             stream.get_mut().1.send_close_notify();
             stream.flush().await?;
         }
-        match self.read(&mut [0]).await {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(io::Error::other("the server sent more than its answer")),
-            // Some end TCP without ending TLS first; here nothing can have been cut off by that.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
-            Err(error) => Err(error),
+        let mut buffer = [0; 1024];
+        for _ in 0..MOST_LAST_WORDS {
+            match (self.read(&mut buffer).await?, last_words) {
+                (0, _) => return Ok(()),
+                (_, LastWords::Any) => {}
+                (_, LastWords::None) => break,
+            }
         }
+        Err(io::Error::other("the server sent more than its answer"))
     }
+}
+
+/// What a server may still say when a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastWords {
+    /// Nothing: it has said all.
+    None,
+    /// Anything: it has been asked nothing, and some say that this was no request.
+    Any,
 }
 
 impl AsyncRead for Stream {

@@ -15,10 +15,11 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Either, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, TRAILER, UPGRADE};
+use http_body_util::{BodyExt, Either, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 
@@ -122,12 +123,12 @@ fn upgrade(request: &mut Request<Incoming>) -> Response<Body> {
 fn with_trailers(said: String) -> Response<Body> {
     let mut digest = Digest::default();
     digest.add(said.as_bytes());
-    let trailers = async move {
-        // Hexadecimal digits and words of ours.
-        let value = HeaderValue::try_from(digest.to_string()).ok()?;
-        Some(Ok(HeaderMap::from_iter([(hyper::header::HeaderName::from_static("x-digest"), value)])))
-    };
-    let body = Full::new(Bytes::from(said)).map_err(|never| match never {}).with_trailers(trailers);
+    // Hexadecimal digits and words of ours.
+    let value = HeaderValue::try_from(digest.to_string()).unwrap_or(TEXT);
+    let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-digest"), value)]);
+    let frames = [Frame::data(Bytes::from(said)), Frame::trailers(trailers)];
+    // A stream, since over HTTP/1.1 a body whose length is known has no place for trailers.
+    let body = StreamBody::new(stream::iter(frames.map(Ok)));
     let mut response = Response::new(Either::Right(Either::Right(body.boxed_unsync())));
     response.headers_mut().insert(TRAILER, HeaderValue::from_static("x-digest"));
     response

@@ -76,6 +76,7 @@ impl Serving {
     /// # Errors
     ///
     /// An address cannot be bound, or the certificate cannot be read.
+    #[expect(clippy::needless_pass_by_value, reason = "it is an order, and carried out once")]
     pub fn start(what: Serve) -> io::Result<Self> {
         let tls = match what.https.as_slice() {
             [] => None,
@@ -324,6 +325,85 @@ mod tests {
         for bad in ["-1", "x", "99999999999999999999"] {
             let request = format!("GET /bytes/{bad} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
             assert!(exchange(at, request.as_bytes()).starts_with(b"HTTP/1.1 400"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn statuses_and_delays_are_those_asked_for() {
+        let (_serving, at) = serving();
+        let status = |path: &str| {
+            let answer = exchange(
+                at,
+                format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes(),
+            );
+            String::from_utf8(answer).unwrap().split(' ').nth(1).unwrap().to_owned()
+        };
+        for (path, want) in [
+            ("/status/503", "503"),
+            ("/status/204", "204"),
+            ("/status/101", "400"),
+            ("/status/1000", "400"),
+            ("/slow/x", "400"),
+            ("/slow/60001", "400"),
+        ] {
+            assert_eq!(status(path), want, "{path}");
+        }
+        let before = crate::lab::clock::now();
+        assert_eq!(status("/slow/50"), "200");
+        assert!(before.elapsed() >= Duration::from_millis(50));
+    }
+
+    #[test]
+    fn a_body_is_echoed_with_its_trailers() {
+        let (_serving, at) = serving();
+        let answer = exchange(
+            at,
+            b"POST /echo HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close\r\ntrailer: x-sum\r\n\
+              transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\nx-sum: 5\r\n\r\n",
+        );
+        let text = String::from_utf8(answer).unwrap();
+        assert!(text.contains("abc") && text.contains("de\r\n0\r\nx-sum: 5\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn trailers_come_to_those_who_take_them() {
+        let (_serving, at) = serving();
+        let answer =
+            exchange(at, b"GET /trailers HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close\r\n\r\n");
+        let text = String::from_utf8(answer).unwrap();
+        let (_, trailer) =
+            text.split_once("x-digest: ").filter(|(before, _)| before.contains("\r\n0\r\n")).expect(&text);
+        let body = text
+            .lines()
+            .filter(|line| line.contains(": "))
+            .filter(|line| ["backend: ", "client: ", "request: "].iter().any(|name| line.starts_with(name)));
+        let mut digest = Digest::default();
+        body.for_each(|line| digest.add(format!("{line}\n").as_bytes()));
+        assert_eq!(trailer.trim_end(), digest.to_string(), "{text}");
+    }
+
+    #[test]
+    fn behind_an_upgrade_bytes_come_back() {
+        let (_serving, at) = serving();
+        let mut stream = std::net::TcpStream::connect(at).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: anything\r\n\r\nhello")
+            .unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 101") && answer.ends_with("\r\n\r\nhello"), "{answer}");
+    }
+
+    #[test]
+    fn several_threads_share_an_address() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let what = Serve { http: vec![free], threads: NonZeroUsize::new(3), ..Serve::default() };
+        let _serving = Serving::start(what).unwrap();
+        for _ in 0..20 {
+            let answer = exchange(free, b"GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            assert!(answer.starts_with(b"HTTP/1.1 200"));
         }
     }
 
