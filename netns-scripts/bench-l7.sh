@@ -262,6 +262,10 @@ begin_bench
 make_certificate
 ensure_network "$BACKENDS" 1500 1500 >/dev/null
 ensure_ports
+files=$(ulimit -n)
+if [ "$files" != unlimited ] && [ "$idle" -gt $((files - 1000)) ]; then
+    die "IDLE=$idle connections take more files than the $files that a process may have here (ulimit -Hn)"
+fi
 write_configurations
 for ((n = 1; n <= BACKENDS; n++)); do
     start_in "b$n" "server-b$n" "$binary" lab serve --name "b$n" --http "[::]:$HTTP_PORT" --https "[::]:$BACKEND_TLS_PORT" \

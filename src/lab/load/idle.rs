@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::io::AsyncReadExt;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet, unconstrained};
 use tokio::time::{sleep, timeout};
 
 use super::check::Fault;
@@ -68,8 +69,9 @@ async fn hold(load: &Load, job: &Job) -> io::Result<Share> {
         sleep(Duration::from_millis(50)).await;
     }
     for mut stream in held.take() {
-        // Nothing can have come: what a server says unasked is that it goes.
-        if let Ok(end) = timeout(Duration::ZERO, stream.read(&mut [0])).await {
+        // Nothing can have come: what a server says unasked is that it goes. One look at each will do, since the
+        // event loop has seen all that has come; `unconstrained`, as tokio would soon give nothing but patience.
+        if let Some(end) = unconstrained(stream.read(&mut [0])).now_or_never() {
             let why = end.map_or_else(|error| error.to_string(), |_| "closed by the server".into());
             tally.borrow_mut().fault(&Fault::Failed(io::Error::other(why)));
         }
