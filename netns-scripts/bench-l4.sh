@@ -23,6 +23,8 @@ set -euo pipefail
 export FOURSEVEN_PREFIX=${FOURSEVEN_PREFIX:-fs-bench}
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=bench-lib.sh
+. "$(dirname "$0")/bench-lib.sh"
 # shellcheck source-path=SCRIPTDIR source=bench-targets.sh
 . "$(dirname "$0")/bench-targets.sh"
 
@@ -81,8 +83,6 @@ at() {
     fi
 }
 
-in_client() { in_ns client timeout "$@"; }
-
 # shellcheck disable=SC2016  # the inner shells expand these
 answers_rightly() {
     local host port
@@ -119,21 +119,12 @@ iperf() {
 
 # load KIND CONNECTIONS TARGET FIELD…: those fields of the load generator's report; none if there were errors.
 load() {
-    local kind=$1 many=$2 target=$3 report errors field
+    local kind=$1 many=$2 target=$3 report
     shift 3
     report=$(in_client $((seconds + 10)) "$binary" lab load "$target" --kind "$kind" --connections "$many" \
-        --duration "${seconds}s" --json 2>>"$RUN_DIR/load.log") || return 1
-    errors=$(json_number errors "$report")
-    if [ "${errors:-1}" != 0 ]; then
-        note "  $errors errors at $target"
-        return 1
-    fi
-    for field in "$@"; do
-        json_number "$field" "$report"
-    done
+        --duration "${seconds}s" --json 2>>"$RUN_DIR/load.log") || true
+    figures_of "$target" "$report" "$@"
 }
-
-json_number() { sed -n "s/.*\"$1\": *\([0-9.eE+-]*\).*/\1/p" <<<"$2"; }
 
 # measure TARGET MEASURE: the figures, one a line.
 measure() {
@@ -201,37 +192,23 @@ complain() {
 
 # ---- report -------------------------------------------------------------------------------------------------
 
-machine() {
-    local model
-    model=$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)
-    printf '%s, %s cores, Linux %s, %s' "${model:-$(uname -m)}" "$cores" "$(uname -r)" "$(date -u +%F)"
-}
-
 versions() {
-    local found=()
-    found+=("$("$binary" --version 2>/dev/null | head -n 1)")
-    found+=("$(iperf3 --version | sed -n '1s/ (.*//p')")
-    ! have nft || found+=("$(nft --version | sed 's/ (.*//')")
-    ! have haproxy || found+=("HAProxy $(haproxy -v | sed -n '1s/.*version \([^ -]*\).*/\1/p')")
-    ! have nginx || found+=("nginx $(nginx -v 2>&1 | sed 's/.*\///')")
-    printf '%s, ' "${found[@]}" | sed 's/, $//'
+    printf '%s, %s' "$("$binary" --version 2>/dev/null | head -n 1)" "$(iperf3 --version | sed -n '1s/ (.*//p')"
+    ! have nft || printf ', %s' "$(nft --version | sed 's/ (.*//')"
+    proxy_versions
 }
 
 tables() {
-    local target
-    for target in "${chosen[@]}"; do
-        printf '%s\t%s\n' "$target" "${TITLE[$target]}"
-    done | awk -v results="$work/results" -v failed="$work/failed" -f "$(dirname "$0")/bench-tables.awk"
+    local here
+    here=$(dirname "$0")
+    rows | awk -v results="$work/results" -v failed="$work/failed" -f "$here/bench-figures.awk" -f "$here/bench-tables.awk"
 }
 
 write_json() {
     {
         printf '{\n  "machine": "%s",\n  "versions": "%s",\n' "$(machine | tr -d '"')" "$(versions | tr -d '"')"
         printf '  "rounds": %s,\n  "seconds_each": %s,\n  "connections": %s,\n  "figures": [' "$rounds" "$seconds" "$connections"
-        awk '{
-            unit = $3 ~ /^p[59]/ ? "us" : $3 ~ /^http/ ? "per_second" : "gbit_per_second"
-            printf "%s\n    {\"round\": %s, \"target\": \"%s\", \"measure\": \"%s\", \"value\": %s, \"unit\": \"%s\"}", (NR > 1 ? "," : ""), $1, $2, $3, $4, unit
-        } END { print "" }' "$work/results"
+        json_figures $'^p[59] us\n^http per_second\n. gbit_per_second'
         printf '  ]\n}\n'
     } >"$json"
     note "every figure: $json"
@@ -239,50 +216,19 @@ write_json() {
 
 # ---- the run ------------------------------------------------------------------------------------------------
 
-cleanup() {
-    trap '' INT TERM
-    rm -f "$RUN_DIR/bench.pid"
-    remove_network >/dev/null
-    rm -rf "$work"
-}
-
 need_root
 have iperf3 || die "\`iperf3\` is missing: the bulk measurements need it"
 binary=$(fourseven_binary)
 [ -n "$binary" ] || die "fourseven is not built: cargo build --release (it is backend and load generator too)"
 choose_targets
-if pid=$(running bench); then
-    die "another run is under way (pid $pid)"
-fi
-# What a run that was killed has left.
-remove_network >/dev/null
-need_run_dir
-printf '%s %s -\n' "$$" "$(start_time $$)" >"$RUN_DIR/bench.pid"
-work=$(mktemp -d)
-touch "$work/results" "$work/failed"
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-note "$(machine)"
+begin_bench
 write_configurations
 ensure_network "$BACKENDS" 1500 1500 >/dev/null
-# Many short connections would run out of client ports; these are settings of our namespaces only.
-for name in client lb; do
-    set_sysctl "$name" net/ipv4/ip_local_port_range "1024 65535"
-    set_sysctl "$name" net/ipv4/tcp_tw_reuse 1
-done
-ulimit -n "$(ulimit -Hn)"
+ensure_ports
 for ((n = 1; n <= BACKENDS; n++)); do
     start_in "b$n" "server-b$n" "$binary" lab serve --name "b$n" --http "[::]:$HTTP_PORT" --tcp-echo "[::]:$ECHO_PORT"
 done
-for ((n = 1; n <= BACKENDS; n++)); do
-    for _ in {1..100}; do
-        listens "b$n" "$HTTP_PORT" && listens "b$n" "$ECHO_PORT" && break
-        sleep 0.05
-    done
-    listens "b$n" "$HTTP_PORT" || die "the backend in $(ns "b$n") does not listen: $(tail -n 3 "$RUN_DIR/server-b$n.log")"
-done
+await_servers "$HTTP_PORT" "$ECHO_PORT"
 
 for ((round = 1; round <= rounds; round++)); do
     for measure in "${MEASURES[@]}"; do

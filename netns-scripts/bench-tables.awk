@@ -1,19 +1,6 @@
 # The tables of bench-l4.sh: medians with what lies between, then ratios to the kernel's NAT and to the
-# better proxy, in Markdown.
-#
-# Input: one target a line, "name<TAB>title", in the order of the rows. `results` holds one figure a line,
-# "round target column figure"; `failed` one target a line with the columns that failed, which are shown in no
-# table, as one figure that came about by luck would mislead.
+# better proxy, in Markdown. bench-figures.awk comes before this.
 
-function median(t, c,    n, i, j, v, a) {
-    n = split(values[t, c], a, " ")
-    for (i = 2; i <= n; i++)
-        for (j = i; j > 1 && a[j - 1] + 0 > a[j] + 0; j--) { v = a[j]; a[j] = a[j - 1]; a[j - 1] = v }
-    low = a[1]; high = a[n]; count = n
-    return n % 2 ? a[(n + 1) / 2] : (a[n / 2] + a[n / 2 + 1]) / 2
-}
-function figure(x) { return x >= 1000 ? sprintf("%d", x + 0.5) : x >= 100 ? sprintf("%.0f", x) : x >= 10 ? sprintf("%.1f", x) : sprintf("%.2f", x) }
-function known(t, c) { return (t, c) in values && !((t, c) in bad) }
 function head(title,    c) {
     printf "| %s |", title
     for (c = 1; c <= columns; c++) printf " %s |", caption[c]
@@ -48,9 +35,7 @@ function reference(which, c,    x, y, lower) {
 BEGIN {
     columns = split("up1 up4 down1 p50 p99 http http_new", column, " ")
     split("1 stream up, Gbit/s;4 streams up, Gbit/s;1 stream down, Gbit/s;ping-pong p50, µs;ping-pong p99, µs;HTTP/s, kept;HTTP/s, new", caption, ";")
-    FS = " "
-    while ((getline line < results) > 0) { split(line, f, " "); values[f[2], f[3]] = values[f[2], f[3]] " " f[4] }
-    while ((getline line < failed) > 0) { k = split(line, f, " "); for (i = 2; i <= k; i++) bad[f[1], f[i]] = 1 }
+    read_figures()
     FS = "\t"
 }
 { order[++rows] = $1; name[$1] = $2 }

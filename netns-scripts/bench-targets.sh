@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What bench-l4.sh compares: which balancers are here, how each is configured, started and stopped. It is
-# sourced, not run, after lib.sh; `only`, `tuned`, `work` and `binary` come from bench-l4.sh.
+# sourced, not run, after bench-lib.sh; `only`, `tuned`, `work` and `binary` come from bench-l4.sh.
 
 # shellcheck disable=SC2034,SC2154  # bench-l4.sh uses what looks unused here, and sets what looks unset
 
@@ -17,26 +17,8 @@ declare -A TITLE=(
 BACKENDS=3
 BULK_PORT=5201
 VIP_HTTP_PORT=80
-cores=$(nproc)
 
 # ---- what is here ---------------------------------------------------------------------------------------
-
-chosen=()
-missing=()
-
-# wants TARGET [TOOL…]: chooses the target if its tools are there, else says once what is missing.
-wants() {
-    local target=$1 tool
-    shift
-    [ -z "$only" ] || [[ ",$only," == *",$target,"* ]] || return 0
-    for tool in "$@"; do
-        if ! have "$tool"; then
-            missing+=("${TITLE[$target]}: \`$tool\` is not installed")
-            return 0
-        fi
-    done
-    chosen+=("$target")
-}
 
 stream_module() {
     local built module
@@ -53,9 +35,7 @@ stream_module() {
 
 choose_targets() {
     local target
-    for target in ${only//,/ }; do
-        [ -n "${TITLE[$target]:-}" ] || usage_error "--only: no target is called $target"
-    done
+    check_only
     for target in "${TARGETS[@]}"; do
         case $target in
         nft) wants nft nft ;;
@@ -70,10 +50,7 @@ choose_targets() {
         *) wants "$target" ;;
         esac
     done
-    for target in "${missing[@]}"; do
-        note "left out: $target"
-    done
-    [ ${#chosen[@]} -gt 0 ] || die "nothing is left to measure"
+    say_what_is_missing
 }
 
 # ---- configurations: the same three services for every balancer -----------------------------------------
@@ -190,54 +167,23 @@ nft_map() {
 
 # ---- starting and stopping one balancer -----------------------------------------------------------------
 
-wait_until() {
-    local turn
-    for turn in {1..100}; do
-        "$@" && return
-        running balancer >/dev/null || [ "$turn" -lt 5 ] || return 1
-        sleep 0.05
-    done
-    return 1
-}
-
-is_ready() { grep '^ready:' "$RUN_DIR/balancer.log" >/dev/null 2>&1; }
-
 start_target() {
     case $1 in
     routing) ;;
     nft) in_ns lb nft -f "$work/bench.nft" 2>"$RUN_DIR/balancer.log" ;;
-    offload) start_fourseven offload1 ;;
-    offload2) start_fourseven offload2 ;;
-    plain) start_fourseven plain1 ;;
-    haproxy) start_proxy haproxy -db -f "$work/haproxy.cfg" ;;
-    nginx) start_proxy nginx -p "$work" -c "$work/nginx.conf" ;;
+    offload) start_fourseven "$work/offload1.toml" ;;
+    offload2) start_fourseven "$work/offload2.toml" ;;
+    plain) start_fourseven "$work/plain1.toml" ;;
+    haproxy) start_proxy "$VIP_HTTP_PORT" haproxy -db -f "$work/haproxy.cfg" ;;
+    nginx) start_proxy "$VIP_HTTP_PORT" nginx -p "$work" -c "$work/nginx.conf" ;;
     esac
-}
-
-start_fourseven() {
-    start_in lb balancer "$binary" run -c "$work/$1.toml" --json
-    wait_until is_ready
-}
-
-# A proxy ends connections, so the VIP must be an address of its host.
-start_proxy() {
-    ip_in lb addr replace "$VIP4/32" dev lo
-    start_in lb balancer "$@"
-    wait_until listens lb "$VIP_HTTP_PORT"
 }
 
 stop_target() {
     case $1 in
     routing) ;;
     nft) in_ns lb nft delete table ip fourseven_bench 2>/dev/null || true ;;
-    *)
-        stop balancer
-        ip_in lb addr del "$VIP4/32" dev lo 2>/dev/null || true
-        if grep -E '"agree": *false' "$RUN_DIR/balancer.log" >/dev/null 2>&1; then
-            note "  ${TITLE[$1]}: its counters do not agree; see its report:"
-            tail -n 1 "$RUN_DIR/balancer.log" >&2
-        fi
-        ;;
+    *) stop_balancer "$1" ;;
     esac
 }
 

@@ -233,6 +233,8 @@ fn wrong_usage_is_told_from_failure() {
         ("down.sh", &["all"], "unknown argument: all"),
         ("capture.sh", &["-c", "few"], "takes a number"),
         ("bench-l4.sh", &["--fast"], "unknown argument: --fast"),
+        ("bench-l7.sh", &["--fast"], "unknown argument: --fast"),
+        ("bench-l7.sh", &["--json"], "--json takes a file"),
     ] {
         let path = support::root().join("netns-scripts").join(script);
         let output = Command::new(path).args(arguments).output().expect("the script can be started");

@@ -45,9 +45,10 @@ pub fn terminator(site: &SiteSpec, key_log: Option<Arc<dyn KeyLog>>) -> anyhow::
         .iter()
         .map(|spec| material(site, spec, time.as_ref()))
         .collect::<anyhow::Result<_>>()?;
-    for warning in materials.iter().flat_map(|one| time.current_time().map(|now| one.warnings(now))).flatten()
-    {
-        output::say(format_args!("warning: site {}: {warning}", site.name));
+    if let Some(now) = time.current_time() {
+        for warning in materials.iter().flat_map(|one| one.warnings(now)) {
+            output::say(format_args!("warning: site {}: {warning}", site.name));
+        }
     }
     let client = match &tls.client {
         ClientAuth::None => ClientCheck::None,
@@ -204,7 +205,7 @@ impl Watched {
         match self.swap() {
             Ok(()) => output::say(format_args!("site {site}: certificates swapped")),
             Err(why) => {
-                output::say(format_args!("warning: site {site}: the certificates stay as they were: {why}"))
+                output::say(format_args!("warning: site {site}: the certificates stay as they were: {why}"));
             }
         }
     }

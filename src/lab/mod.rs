@@ -12,6 +12,7 @@ pub mod crew;
 pub mod error;
 pub mod host;
 pub mod inside;
+pub mod limits;
 pub mod load;
 pub mod memory;
 pub mod namespaces;

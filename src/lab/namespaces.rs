@@ -151,6 +151,7 @@ impl Namespaces {
                 http: at(topology::BACKEND),
                 tcp_echo: at(topology::BACKEND_ECHO),
                 udp_echo: at(topology::BACKEND),
+                ..Serve::default()
             };
             self.crew.order(backend.host, &Order::Serve { what })?;
         }

@@ -26,6 +26,17 @@ pub fn byte_at(place: u64) -> u8 {
     top
 }
 
+/// Whether these bytes are the pattern's, from that place on.
+pub fn is_at(place: u64, bytes: &[u8]) -> bool {
+    let mut from = usize::try_from(place % PERIOD as u64).unwrap_or(0);
+    // The block is two periods long, so a piece of at most one fits in behind any place of the first.
+    bytes.chunks(PERIOD).all(|piece| {
+        let same = BLOCK.get(from..from + piece.len()) == Some(piece);
+        from = (from + piece.len()) % PERIOD;
+        same
+    })
+}
+
 /// An HTTP body of that many bytes, without copying any.
 #[derive(Debug)]
 pub struct Pattern {

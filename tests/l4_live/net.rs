@@ -194,6 +194,7 @@ impl Backend {
             udp_echo: if listens == Listens::All { at.clone() } else { vec![] },
             http: at,
             tcp_echo: vec![],
+            ..Serve::default()
         };
         self.serving = Some(self.host.run(|| Serving::start(what).unwrap()));
     }

@@ -10,6 +10,7 @@ mod play;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use anyhow::Context;
 use clap::Subcommand;
 
 use crate::app::{WRONG, output};
-use crate::lab::load::{Kind, Load, Target};
-use crate::lab::serve::{Serve, Serving};
-use crate::lab::{host, inside};
+use crate::lab::load::{Kind, Load, Target, Trust, Until, Version};
+use crate::lab::serve::{Certificate, Serve, Serving};
+use crate::lab::{host, inside, limits};
 
 const AFTER: &str = "\
 Nothing has to be installed, configured or cleaned up: the network is made of namespaces that end
@@ -88,11 +89,24 @@ enum Part {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("where").required(true).multiple(true).args(["http", "tcp_echo", "udp_echo"]))]
+#[command(group = clap::ArgGroup::new("where").required(true).multiple(true).args(["http", "h2c", "https", "tcp_echo", "udp_echo"]))]
 struct ServeArgs {
-    /// Speak HTTP/1.1 here (may be given more than once). GET /bytes/N gives N bytes.
+    /// Speak HTTP/1.1 here (may be given more than once). Paths: /bytes/N gives N bytes, /status/N that status,
+    /// /slow/MS an answer after so many milliseconds, /trailers a trailer; POST /echo gives the body back.
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Vec<SocketAddr>,
+    /// Speak HTTP/2 without TLS here, to clients that know it beforehand.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    h2c: Vec<SocketAddr>,
+    /// Speak HTTP over TLS here, HTTP/2 where the client offers it.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    https: Vec<SocketAddr>,
+    /// The certificate for TLS, in PEM, its chain behind it [default: one is made].
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// Send back over TCP what comes.
     #[arg(long, value_name = "ADDRESS:PORT")]
     tcp_echo: Vec<SocketAddr>,
@@ -102,22 +116,48 @@ struct ServeArgs {
     /// What the server calls itself.
     #[arg(long, default_value = "backend")]
     name: String,
+    /// How many threads.
+    #[arg(long, value_name = "N", default_value = "1")]
+    threads: NonZeroUsize,
 }
 
 #[derive(Debug, clap::Args)]
 struct LoadArgs {
-    /// `http://ADDRESS:PORT/PATH`, or tcp/ADDRESS:PORT for ping-pong.
+    /// `http://ADDRESS:PORT/PATH`, `https://…`, or tcp/ADDRESS:PORT for ping-pong. The answer to /bytes/N is
+    /// checked to the last byte.
     target: Target,
-    /// http over kept connections, http-new over a new one each, or ping-pong: 64 bytes over a TCP
-    /// echo [default: http, or ping-pong to a tcp/ target].
-    #[arg(long, value_parser = ["http", "http-new", "ping-pong"])]
-    kind: Option<String>,
+    /// http over kept connections, http-new over a new one each, bulk (long bodies, in MB/s), handshake (full,
+    /// TLS 1.3), handshake-resumed, idle (connections that are held), or ping-pong: 64 bytes over a TCP echo
+    /// [default: http, or ping-pong to a tcp/ target].
+    #[arg(long)]
+    kind: Option<Kind>,
+    /// Speak HTTP/2; without TLS, with prior knowledge.
+    #[arg(long)]
+    http2: bool,
     /// How many connections at a time.
-    #[arg(long, default_value = "16")]
+    #[arg(long, value_name = "N", default_value = "16")]
     connections: NonZeroUsize,
+    /// How many requests at a time on each, over HTTP/2.
+    #[arg(long, value_name = "N", default_value = "1")]
+    streams: NonZeroUsize,
+    /// So many a second, whatever the answers take; times count from when a request was due.
+    #[arg(long, value_name = "R")]
+    rate: Option<f64>,
     /// For how long: 5s, 500ms.
     #[arg(long, default_value = "5s", value_parser = duration)]
     duration: Duration,
+    /// Hold idle connections until this is told to end, not for a duration.
+    #[arg(long, conflicts_with = "duration")]
+    hold: bool,
+    /// The host to ask for, by SNI too [default: the address].
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Take only certificates that are signed by one of these (PEM) [default: any].
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// How many threads [default: half as many as there are processors].
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -150,28 +190,39 @@ impl Args {
 }
 
 fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let ServeArgs { http, tcp_echo, udp_echo, name } = args;
-    Serving::start(Serve { name, http, tcp_echo, udp_echo })?.wait();
+    let ServeArgs { http, h2c, https, cert, key, tcp_echo, udp_echo, name, threads } = args;
+    let certificate = cert.zip(key).map(|(chain, key)| Certificate { chain, key });
+    let threads = Some(threads);
+    limits::raise_files();
+    Serving::start(Serve { name, http, h2c, https, certificate, tcp_echo, udp_echo, threads })?.wait();
     Ok(ExitCode::SUCCESS)
 }
 
 fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
-    let speaks_http = args.target.path.is_some();
-    let kind = match args.kind {
-        Some(kind) => kind.parse().map_err(anyhow::Error::msg)?,
-        None if speaks_http => Kind::Http,
-        None => Kind::PingPong,
+    let plain = Load::to(args.target);
+    let load = Load {
+        kind: args.kind.unwrap_or(plain.kind),
+        version: if args.http2 { Version::Http2 } else { Version::Http1 },
+        connections: args.connections,
+        streams: args.streams,
+        rate: args.rate,
+        duration: args.duration,
+        until: if args.hold { Until::Signal } else { Until::Duration },
+        host: args.host,
+        trust: args.ca.map_or(Trust::Anybody, Trust::Ca),
+        threads: args.threads,
+        target: plain.target,
     };
-    if (kind == Kind::PingPong) == speaks_http {
-        output::say("ping-pong goes to tcp/ADDRESS:PORT, and http to http://ADDRESS:PORT/PATH");
+    if let Err(wrong) = load.check() {
+        output::say(wrong.to_string());
         return Ok(ExitCode::from(WRONG));
     }
-    let (connections, duration) = (args.connections, args.duration);
-    let load = Load { target: args.target, kind, connections, duration };
+    limits::raise_files();
     let outcome = load.run().with_context(|| format!("no load on {}", load.target.address))?;
     let text = if args.json { serde_json::to_string(&outcome)? } else { outcome.to_string() };
     output::print(text + "\n")?;
-    Ok(if outcome.done > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let right = outcome.done > 0 && outcome.wrong == 0;
+    Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// `5s`, `500ms`, `2m`, or a number of seconds.

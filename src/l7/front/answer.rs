@@ -131,7 +131,7 @@ fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> Result<(Exch
         }
         None => match headers::change(&parts.headers, parts.version) {
             Change::None => (Wish::Nothing, Change::None),
-            change => (Wish::Connection, change),
+            change @ Change::To(_) => (Wish::Connection, change),
         },
     };
     parts.extensions.clear();

@@ -323,7 +323,7 @@ mod tests {
     fn what_cannot_become_a_head_is_refused_before_it_is_whole() {
         assert_eq!(read(b"\x16\x03\x01"), Err(Refusal::BadRequestLine));
         assert_eq!(read(b"GET / HTTP/1.1\r\nHost: a\r\n b"), Err(Refusal::ObsFold));
-        assert_eq!(read(&[b'a'; MAX_TARGET + 1]), Err(Refusal::TargetTooLong));
+        assert_eq!(read(&vec![b'a'; MAX_TARGET + 1]), Err(Refusal::TargetTooLong));
         let mut long = b"GET / HTTP/1.1\r\nHost: ".to_vec();
         long.resize(MAX_HEAD + 1, b'a');
         assert_eq!(read(&long), Err(Refusal::HeadTooLarge));

@@ -34,7 +34,7 @@ impl proxy::Secure for Terminator {
                 match failure.cause {
                     // Probes do that all the time.
                     Cause::ClosedUnused => {
-                        tracing::debug!("TLS handshake {client} > {vip} failed: {failure}")
+                        tracing::debug!("TLS handshake {client} > {vip} failed: {failure}");
                     }
                     _ => tracing::warn!("TLS handshake {client} > {vip} failed: {failure}"),
                 }

@@ -12,7 +12,7 @@ use super::body::Outgoing;
 use super::budget::Budget;
 use super::lease::{Handle, Lease, Slot};
 use super::pool::{Group, Queue, Shared};
-use super::reason::{BackendCounts, DropReason, FAILURES, OpenReason};
+use super::reason::{BackendCounts, DropReason, FAILURES, OpenReason, TLS_FAILURES};
 use super::wire::{Reuse, Sharing, Upstream};
 use crate::datapath::{self, BackendId};
 use crate::l7::spec::UpstreamLimits;
@@ -100,6 +100,7 @@ pub(super) struct Books {
     pub retries_denied: u64,
     pub waited: u64,
     pub failures: [u64; FAILURES],
+    pub tls_failures: [u64; TLS_FAILURES],
 }
 
 /// One backend's.
@@ -142,6 +143,7 @@ impl Books {
             retries_denied: 0,
             waited: 0,
             failures: [0; FAILURES],
+            tls_failures: [0; TLS_FAILURES],
         }
     }
 

@@ -1,6 +1,7 @@
 //! One request, over all its tries: what is sent, and what a try that failed means.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONNECTION, HOST};
 use http::request::Parts;
@@ -13,7 +14,6 @@ use super::lease::{Handle, Lease};
 use super::open::within;
 use super::wire::{Reuse, Sharing};
 use crate::l7::exchange::Origin;
-use std::time::Duration;
 
 /// A request, and what is needed to send it again.
 pub(super) struct Call {

@@ -20,7 +20,6 @@ use super::wire::{Reuse, Sharing, Transport, Upstream, Wire};
 use crate::l7::connect::Connect;
 use crate::l7::exchange::Failure;
 use crate::l7::spec::ProxyProtocol;
-use crate::l7::tls::BackendClient;
 use crate::packet::{Endpoint, FiveTuple};
 
 /// How often an HTTP/2 backend with requests in flight is asked whether it is still there, and how long it may take
@@ -63,7 +62,7 @@ async fn establish(
         worker,
         group.sharing(),
         reuse,
-        group.security.is_some(),
+        group.tls.is_some(),
         Instant::now(),
         link.probe,
     ));
@@ -72,22 +71,18 @@ async fn establish(
         let header = proxy_header::header(tuple.source, tuple.destination);
         wire.write_all(&header).await.map_err(|_| Failure::ConnectFailed)?;
     }
-    let transport = match &group.security {
+    let transport = match &group.tls {
         None => Transport::Plain(wire),
-        Some(security) => seal(security, endpoint, wire).await?,
+        Some(client) => {
+            let (stream, _) = client.connect(wire, endpoint.address.into()).await.map_err(|failure| {
+                slot.shared.note_tls(slot.group, failure.cause);
+                Failure::TlsFailed
+            })?;
+            Transport::Tls(stream)
+        }
     };
     let handle = speak(transport, &upstream).await.map_err(|_| Failure::ConnectFailed)?;
     Ok((upstream, handle))
-}
-
-async fn seal(security: &BackendClient, endpoint: Endpoint, wire: Wire) -> Result<Transport, Failure> {
-    match security.connect(wire, endpoint.address.into()).await {
-        Ok((tls, _)) => Ok(Transport::Tls(tls)),
-        Err(failure) => {
-            tracing::warn!("TLS to backend {endpoint}: {failure}");
-            Err(Failure::TlsFailed)
-        }
-    }
 }
 
 /// Sets hyper up, whose task of the connection lives on this worker.

@@ -44,7 +44,7 @@ use crate::balance::{BackendGroup, BalanceError, Health, PassiveHealth};
 use crate::datapath::{self, BackendId, ServiceId};
 use crate::l7::exchange::Failure;
 use crate::l7::spec::{GroupSpec, Plan, ProxyProtocol, UpstreamLimits, UpstreamProtocol};
-use crate::l7::tls::BackendClient;
+use crate::l7::tls::{BackendCause, BackendClient};
 
 /// The pool of one process, and all that workers share about backends.
 pub struct Shared {
@@ -67,7 +67,7 @@ pub(super) struct Group {
     pub protocol: UpstreamProtocol,
     pub proxy_protocol: ProxyProtocol,
     pub limits: UpstreamLimits,
-    pub security: Option<BackendClient>,
+    pub tls: Option<BackendClient>,
     pub balance: BackendGroup,
     books: Mutex<Books>,
 }
@@ -93,23 +93,22 @@ pub(super) enum Acquired {
 }
 
 impl Shared {
-    /// Builds it. `security` has what TLS to each group's backends needs, by the group's place; `None`, and a place that is
-    /// not there, is cleartext. `seed` is for schedulers that draw.
+    /// Builds it. `tls` has who speaks it to each group's backends, by the group's place, made for the group's protocol;
+    /// `None`, and a place that is not there, is cleartext. `seed` is for schedulers that draw.
     ///
     /// # Errors
     ///
     /// What is wrong with a group's backends.
     pub fn new(
         plan: &Plan,
-        security: Vec<Option<BackendClient>>,
+        tls: Vec<Option<BackendClient>>,
         passive: PassiveHealth,
         seed: u64,
     ) -> Result<Arc<Self>, BalanceError> {
-        let mut security = security.into_iter();
+        let mut tls = tls.into_iter();
         let mut groups = Vec::with_capacity(plan.groups.len());
         for (place, spec) in plan.groups.iter().enumerate() {
-            let security = security.next().flatten();
-            groups.push(Group::new(place, spec, security, passive, seed)?);
+            groups.push(Group::new(place, spec, tls.next().flatten(), passive, seed)?);
         }
         Ok(Arc::new(Self {
             groups: groups.into(),
@@ -388,6 +387,14 @@ impl Shared {
         self.with(upstream.group, |_, books, _| books.note_lost(upstream.backend));
     }
 
+    /// A backend and we could not agree on TLS.
+    pub(super) fn note_tls(&self, place: usize, cause: BackendCause) {
+        self.with(place, |_, books, _| {
+            let kind = BackendCause::ALL.iter().position(|known| *known == cause);
+            bump(&mut books.tls_failures, kind.unwrap_or(usize::MAX));
+        });
+    }
+
     /// A request has failed.
     pub(super) fn note_failure(&self, place: usize, failure: Failure) {
         self.with(place, |_, books, _| {
@@ -422,7 +429,7 @@ impl Group {
     fn new(
         place: usize,
         spec: &GroupSpec,
-        security: Option<BackendClient>,
+        tls: Option<BackendClient>,
         passive: PassiveHealth,
         seed: u64,
     ) -> Result<Self, BalanceError> {
@@ -435,7 +442,7 @@ impl Group {
             protocol: *protocol,
             proxy_protocol: *proxy_protocol,
             limits: *limits,
-            security,
+            tls,
             balance: BackendGroup::new(name, number, *scheduler, members, passive)?,
             books: Mutex::new(Books::new(members.len(), limits.retry_percent, chance)),
         })
@@ -459,6 +466,7 @@ impl Books {
             waited: self.waited,
             waiting: self.waiters.len(),
             failures: self.failures,
+            tls_failures: self.tls_failures,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::super::exchange::Failure;
+use super::super::tls::BackendCause;
 use crate::packet::Endpoint;
 
 macro_rules! reasons {
@@ -90,6 +91,9 @@ reasons! {
 /// How many failures there are.
 pub(super) const FAILURES: usize = Failure::ALL.len();
 
+/// How many causes of failed handshakes there are.
+pub(super) const TLS_FAILURES: usize = BackendCause::ALL.len();
+
 /// One backend's upstreams and requests, counted since the start and now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackendCounts {
@@ -143,6 +147,8 @@ pub struct GroupReport {
     pub waiting: usize,
     /// Requests that failed, by the place of their [`Failure`] in [`Failure::ALL`].
     pub failures: [u64; FAILURES],
+    /// Handshakes with backends that failed, by the place of their [`BackendCause`] in [`BackendCause::ALL`].
+    pub tls_failures: [u64; TLS_FAILURES],
 }
 
 impl BackendCounts {

@@ -3,35 +3,44 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
-use std::time::Instant;
+use std::time::Duration;
 
-use super::{PATIENCE, REST, Tally};
+use super::check::Fault;
+use super::tally::{Share, Tally};
+use super::{PATIENCE, REST};
 use crate::lab::clock;
 
 const LENGTH: usize = 64;
 
-pub(super) fn run(target: SocketAddr, until: Instant) -> io::Result<Tally> {
+pub(super) fn run(target: SocketAddr, duration: Duration) -> io::Result<Share> {
     let mut tally = Tally::new();
     let mut stream = connect(target)?;
+    let started = Share::begin();
+    let until = started + duration;
     let (message, mut echo) = ([0x47; LENGTH], [0; LENGTH]);
     loop {
         let before = clock::now();
         if before >= until {
-            return Ok(tally);
+            return Ok(Share::since(started, tally));
         }
-        let exchange = stream.write_all(&message).and_then(|()| stream.read_exact(&mut echo));
-        if exchange.is_ok() {
-            tally.done(before.elapsed());
-            continue;
+        echo.fill(0);
+        match stream.write_all(&message).and_then(|()| stream.read_exact(&mut echo)) {
+            Ok(()) if echo == message => {
+                tally.done(before, clock::now(), LENGTH as u64);
+                continue;
+            }
+            Ok(()) => tally.fault(&Fault::Wrong("another echo".into())),
+            Err(error) => tally.fault(&Fault::Failed(error)),
         }
-        tally.errors += 1;
         while clock::now() < until {
             thread::sleep(REST);
-            if let Ok(again) = connect(target) {
-                stream = again;
-                break;
+            match connect(target) {
+                Ok(again) => {
+                    stream = again;
+                    break;
+                }
+                Err(error) => tally.fault(&Fault::Failed(error)),
             }
-            tally.errors += 1;
         }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
-use rustls::time_provider::DefaultTimeProvider;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
@@ -12,33 +11,35 @@ use super::world::{World, echo, group, settle, story};
 use crate::balance::PassiveHealth;
 use crate::l7::exchange::Failure;
 use crate::l7::spec::{GroupSpec, Plan, UpstreamProtocol};
-use crate::l7::tls::{Authorities, BackendClient, BackendSetup, Pem};
+use crate::l7::tls::{Authorities, BackendCause, BackendClient, BackendSetup, Pem};
 use crate::l7::upstream::{DropReason, Shared};
 
-/// A backend's TLS for this name, and who trusts it.
+/// A backend's certificate for this name, and who trusts it.
 fn certificate(name: &str) -> (Arc<ServerConfig>, Authorities) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut server = ServerConfig::builder_with_provider(provider)
+    let chain = vec![made.cert.der().clone()];
+    let provider = || Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut server = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(chain.clone(), key)
         .unwrap();
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let authorities = Authorities::from_pem(Pem { name: "ca", bytes: made.cert.pem().as_bytes() });
-    (Arc::new(server), authorities.unwrap())
+    let pem = made.cert.pem();
+    let authorities = Authorities::from_pem(Pem { name: "ca.pem", bytes: pem.as_bytes() }).unwrap();
+    (Arc::new(server), authorities)
 }
 
 /// A world whose backend has a certificate for `backend.example.com` and is asked for `name`.
 fn sealed(protocol: UpstreamProtocol, name: &'static str) -> World {
     let (server, authorities) = certificate("backend.example.com");
-    let time = Arc::new(DefaultTimeProvider);
+    let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
     let setup = BackendSetup { authorities, name: Some(name), protocol, key_log: None, time };
-    let security = BackendClient::new(setup).unwrap();
+    let client = BackendClient::new(setup).unwrap();
     let plan = Plan { groups: vec![GroupSpec { protocol, ..group(1) }], ..Plan::default() };
-    let shared = Shared::new(&plan, vec![Some(security)], PassiveHealth::default(), 1).unwrap();
+    let shared = Shared::new(&plan, vec![Some(client)], PassiveHealth::default(), 1).unwrap();
     let world = World::on(shared, 0);
     world.wires.script(0, move |_, end| {
         let acceptor = TlsAcceptor::from(Arc::clone(&server));
@@ -82,6 +83,8 @@ fn a_certificate_for_somebody_else_is_not_taken() {
         let world = sealed(UpstreamProtocol::Http1, "other.example.com");
         world.client(0).get("/").await.assert_failed(Failure::TlsFailed);
         settle().await;
+        let wrong = BackendCause::ALL.iter().position(|cause| *cause == BackendCause::WrongName).unwrap();
+        assert_eq!(world.shared.report()[0].tls_failures[wrong], 1);
         let counts = world.counts(0);
         assert_eq!((counts.unopened, counts.opened(), counts.live), (1, 0, 0));
         assert_eq!(DropReason::ALL.iter().map(|reason| world.dropped(*reason)).sum::<u64>(), 0);
