@@ -3,7 +3,6 @@
 //! Both ends run on one thread, over pipes of memory. So a handshake is the server's work and the client's together, and is
 //! shown so; what the server alone takes is timed around its polls.
 
-#![expect(clippy::cast_precision_loss, reason = "figures for people to read")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark is about time")]
 
 use std::future::Future;
