@@ -158,7 +158,7 @@ fn nothing_is_sent_again_beyond_the_window() {
         let mut hand = Hand { window: 3000, ..Hand::at("198.51.100.1:4000") };
         let mut stream = hand.connect(&mut bench);
         let start = hand.expected;
-        stream.write_all(&[7; 50_000]).now_or_never().unwrap().unwrap();
+        stream.write_all(&vec![7; 50_000]).now_or_never().unwrap().unwrap();
         let mut heard = bench.drain();
         for _ in 0..4 {
             bench.feed(&hand.say(ACK, &[]));
