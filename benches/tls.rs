@@ -3,7 +3,6 @@
 //! Both ends run on one thread, over pipes of memory. So a handshake is the server's work and the client's together, and is
 //! shown so; what the server alone takes is timed around its polls.
 
-#![expect(clippy::cast_precision_loss, reason = "figures for people to read")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark is about time")]
 
 use std::future::Future;
@@ -32,8 +31,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let world = World::new();
-    if std::env::args().any(|argument| argument == "memory") {
-        return runtime.block_on(world.memory());
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        if std::env::args().any(|argument| argument == format!("{:?}", version.version)) {
+            return runtime.block_on(world.memory(version));
+        }
     }
     for (name, client, kind) in [
         ("TLS 1.3, full", world.client(&rustls::version::TLS13, Tickets::None), Handshake::Full),
@@ -48,8 +49,14 @@ fn main() {
     }
     // In a process of its own, where no memory has been used before.
     let program = std::env::current_exe().expect("this program has a path");
-    let child = std::process::Command::new(program).arg("memory").status();
-    assert!(child.is_ok_and(|status| status.success()));
+    for version in ["TLSv1_3", "TLSv1_2"] {
+        let child = std::process::Command::new(&program).arg(version).status();
+        assert!(child.is_ok_and(|status| status.success()));
+    }
+    println!(
+        "  of which the stream's own struct: {} bytes",
+        size_of::<tokio_rustls::server::TlsStream<()>>()
+    );
 }
 
 /// Whether a client keeps its tickets.
@@ -144,13 +151,13 @@ impl World {
     }
 
     async fn bulk(&self, size: usize) {
-        const TOTAL: usize = 1 << 30;
+        const TOTAL: u32 = 1 << 30;
         let client = self.client(&rustls::version::TLS13, Tickets::None);
         let (mut secured, mut stream, _) = self.open(&client, 1 << 20).await;
         let block = vec![7; size];
         let begin = Instant::now();
         let sending = async {
-            for _ in 0..TOTAL / size {
+            for _ in 0..TOTAL as usize / size {
                 secured.stream.write_all(&block).await.expect("written");
             }
             secured.stream.shutdown().await.expect("closed");
@@ -165,33 +172,24 @@ impl World {
             }
         };
         let ((), all) = join(sending, reading).await;
-        assert_eq!(all, TOTAL);
-        let rate = TOTAL as f64 * 8.0 / begin.elapsed().as_secs_f64() / 1e9;
+        assert_eq!(all, TOTAL as usize);
+        let rate = f64::from(TOTAL) * 8.0 / begin.elapsed().as_secs_f64() / 1e9;
         println!("bulk, blocks of {:>4} KB, sealed and opened on one thread: {rate:.1} Gbit/s", size >> 10);
     }
 
-    async fn memory(&self) {
-        const CONNECTIONS: usize = 10_000;
-        for (name, version) in [("TLS 1.3", &rustls::version::TLS13), ("TLS 1.2", &rustls::version::TLS12)] {
-            let client = self.client(version, Tickets::None);
-            let mut servers = Vec::with_capacity(CONNECTIONS);
-            for _ in 0..100 {
-                servers.push(self.idle(&client).await);
-            }
-            let before = resident();
-            for _ in 0..CONNECTIONS {
-                servers.push(self.idle(&client).await);
-            }
-            let bytes = (resident() - before) / CONNECTIONS;
-            println!(
-                "memory of an idle connection of {name}, with both ends of a pipe: {:.1} KB",
-                bytes as f64 / 1024.0
-            );
+    async fn memory(&self, version: &'static rustls::SupportedProtocolVersion) {
+        const CONNECTIONS: u32 = 10_000;
+        let client = self.client(version, Tickets::None);
+        // What is made once for all.
+        let first = self.idle(&client).await;
+        let mut servers = Vec::new();
+        let before = resident();
+        for _ in 0..CONNECTIONS {
+            servers.push(self.idle(&client).await);
         }
-        println!(
-            "  of which the stream's own struct: {} bytes",
-            size_of::<tokio_rustls::server::TlsStream<()>>()
-        );
+        let kilobytes = (resident() - before) / f64::from(CONNECTIONS) / 1024.0;
+        println!("memory of an idle connection, a pipe included, {:?}: {kilobytes:.1} KB", version.version);
+        drop((first, servers));
     }
 
     /// The server's end of a connection that has spoken, and waits for more; the client's TLS is gone.
@@ -210,10 +208,10 @@ impl World {
 }
 
 /// Memory in use, in bytes.
-fn resident() -> usize {
+fn resident() -> f64 {
     let pages = std::fs::read_to_string("/proc/self/statm").expect("/proc is there");
-    let pages = pages.split_whitespace().nth(1).and_then(|pages| pages.parse::<usize>().ok());
-    pages.expect("statm has a second number") * 4096
+    let pages = pages.split_whitespace().nth(1).and_then(|pages| pages.parse::<u32>().ok());
+    f64::from(pages.expect("statm has a second number")) * 4096.0
 }
 
 /// A future, and how long its polls took.

@@ -52,7 +52,8 @@ impl Balancer {
     }
 
     /// Starts one by a program that becomes it.
-    pub fn spawn_by(host: &Namespace, by: &'static [&str], arguments: Vec<String>) -> Self {
+    pub fn spawn_by(host: &Namespace, by: &[&str], arguments: Vec<String>) -> Self {
+        let by: Vec<String> = by.iter().map(ToString::to_string).collect();
         let mut child = host.run(move || {
             // It goes with the thread that starts it, whatever ends that.
             Command::new("setpriv")
@@ -61,6 +62,7 @@ impl Balancer {
                 .args([env!("CARGO_BIN_EXE_fourseven"), "run", "--json"])
                 .args(arguments)
                 .env_remove("RUST_LOG")
+                .env_remove("SSLKEYLOGFILE")
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
@@ -138,7 +140,7 @@ impl Drop for Balancer {
 pub struct Report(pub Value);
 
 impl Report {
-    fn read(text: &str) -> Self {
+    pub fn read(text: &str) -> Self {
         Self(serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}")))
     }
 

@@ -60,11 +60,18 @@ impl Stack {
     fn speak(&mut self, now: Instant, flow: &Flow, sink: &mut impl FnMut(&mut Frame)) -> Said {
         let mut state = flow.state.borrow_mut();
         let state = &mut *state;
-        let Some(engine) = state.seating.engine() else { return Said::All };
+        if state.seating.engine().is_none() {
+            return Said::All;
+        }
         // smoltcp leaves TIME-WAIT by itself, and throws away what was not read then.
         if state.over_since.is_some_and(|since| now >= since + STILL_WAITS) {
             return Said::All;
         }
+        if state.may_keep_silent(now) {
+            return Said::All;
+        }
+        state.acknowledge_by = None;
+        let Some(engine) = state.seating.engine() else { return Said::All };
         if state.holder == Holder::Nobody {
             // Nobody reads any more. What still comes is thrown away, so that it does not keep
             // the client from reading what we have sent, up to our FIN.
@@ -128,7 +135,11 @@ impl Stack {
             }
             _ => {
                 let limit = if quiet { timeouts.park } else { timeouts.idle };
-                let due = engine.deadline(&mut self.shared.interface.borrow_mut(), now);
+                let due = match state.acknowledge_by {
+                    // smoltcp would say it at once.
+                    Some(by) => Some(by),
+                    None => engine.deadline(&mut self.shared.interface.borrow_mut(), now),
+                };
                 let due = state.mend(flow, now, due, &mut self.replies);
                 let deadline = [due, state.orphan_until, Some(state.active_at + limit)]
                     .into_iter()

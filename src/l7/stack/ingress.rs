@@ -271,6 +271,7 @@ impl Stack {
                 .min(device.mtu.saturating_sub(headers(opening.tuple.source.address.family()))),
             offloads: device.offloads,
             next: opening.ours.plus(1),
+            edge: opening.ours.plus(1),
             acknowledged: opening.theirs.plus(1),
             // What the client knows is the window in the SYN-ACK, which is not shifted.
             window: announced_window(listener) >> shift,
@@ -295,6 +296,7 @@ impl Stack {
                 probed_at: now,
                 over_since: None,
                 active_at: now,
+                acknowledge_by: None,
                 orphan_until: None,
                 holder: Holder::Stream,
                 end: None,
@@ -337,8 +339,10 @@ impl Stack {
             if flags.rst() && !inside && !exact {
                 return Verdict::Drop(Reason::OutOfWindow);
             }
-            // What came before in this turn may not have been acknowledged yet.
-            let ahead = flags.rst() && state.seating.engine().is_some_and(|it| it.socket().recv_queue() > 0);
+            // What came before may not have been acknowledged yet.
+            let behind = state.acknowledge_by.is_some()
+                || state.seating.engine().is_some_and(|it| it.socket().recv_queue() > 0);
+            let ahead = flags.rst() && behind;
             if !exact && !ahead {
                 // RFC 5961 §3.2, §4.2: a reset that only lies in the window, and any SYN, may be
                 // a guess. The true client answers the challenge by a reset that is exact.
@@ -349,6 +353,7 @@ impl Stack {
             return Verdict::Drop(Reason::OutOfWindow);
         }
         state.heard_at = now;
+        state.note_window(segment);
         if matches!(state.seating, Seating::Parked(_)) && !flags.rst() {
             match state.while_parked(segment) {
                 Parked::Wakes => {}
@@ -375,6 +380,9 @@ impl Stack {
         if segment.payload > 0 || socket.send_queue() != queued {
             state.active_at = now;
         }
+        state.note_segment(now, segment);
+        let Some(engine) = state.seating.engine() else { return Verdict::Drop(Reason::NoFlow) };
+        let socket = engine.socket();
         if socket.state() == tcp::State::Closed && before != tcp::State::Closed {
             let end = if flags.rst() { End::Reset } else { End::Closed };
             state.end.get_or_insert(end);

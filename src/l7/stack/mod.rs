@@ -53,6 +53,7 @@ mod settings;
 mod slab;
 mod timers;
 mod tombstone;
+mod waiting_ack;
 mod wire;
 
 #[cfg(test)]

@@ -107,6 +107,7 @@ impl State {
     pub(super) fn is_quiet(&mut self) -> bool {
         self.holder == Holder::Stream
             && !self.shut
+            && self.acknowledge_by.is_none()
             && self.seating.engine().is_some_and(|engine| {
                 let socket = engine.socket();
                 socket.state() == TcpState::Established

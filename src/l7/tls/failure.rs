@@ -219,10 +219,13 @@ impl Cause {
             | P::NamedGroupsExtensionRequired
             | P::NoEcPointFormatsInCommon
             | P::UncompressedEcPointsRequired => Self::NoSharedGroup,
-            P::NoSignatureSchemesInCommon
-            | P::NoCertificateRequestSignatureSchemesInCommon
-            | P::SignatureAlgorithmsExtensionRequired => Self::NoSharedSignature,
-            P::ServerDoesNotSupportTls12Or13
+            P::NoSignatureSchemesInCommon | P::NoCertificateRequestSignatureSchemesInCommon => {
+                Self::NoSharedSignature
+            }
+            // The extension came with TLS 1.2 (RFC 5246 §7.4.1.4.1): who sends none is older, and rustls looks for it
+            // before it looks at the version.
+            P::SignatureAlgorithmsExtensionRequired
+            | P::ServerDoesNotSupportTls12Or13
             | P::ServerTlsVersionIsDisabledByOurConfig
             | P::SupportedVersionsExtensionRequired
             | P::Tls12NotOffered

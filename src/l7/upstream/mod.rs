@@ -10,8 +10,8 @@
 //! [`Shared`] is one a process: groups with their schedulers, the pool, the counters. [`Upstreams`] is one a worker: it
 //! opens upstreams there and forwards the requests of its sessions, over any worker's upstreams.
 //!
-//! *A request is not lost to an upstream that the backend closed before the request left.* At check-out the kernel is
-//! asked how the connection stands, and once more with the first bytes of the request in hand (see `wire`). What is found
+//! *A request is not lost to an upstream that the backend closed before the request left.* With the first bytes of the
+//! request in hand the kernel is asked how the connection stands (see `wire`). What is found
 //! closed is dropped with its reason, and the request goes on to the next or to a fresh one, whatever its method,
 //! with its body replayed from what was kept of it (see `body`). Between that last look and the backend's kernel there is
 //! still the wire: a request that crosses with a FIN is retried where HTTP allows it (see `forward`), and fails as

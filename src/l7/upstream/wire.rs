@@ -31,7 +31,7 @@ use crate::l7::tls::BackendStream;
 
 /// A request is in flight.
 const BUSY: u8 = 1;
-/// The upstream has served others: before the first byte of this request leaves, its standing is asked for once more.
+/// The upstream has served others: before the first byte of this request leaves, its standing is asked for.
 const ARMED: u8 = 2;
 /// Bytes have left since the check-out.
 const LEFT: u8 = 4;
@@ -148,8 +148,11 @@ impl Upstream {
         self.marks.load(Relaxed) & ANSWERED != 0
     }
 
-    /// Why it cannot be given a request, if so. Asks the kernel.
+    /// Why it cannot be given a request, if so. Asks the kernel, where nobody will with the first bytes in hand.
     pub(super) fn unfit(&self) -> Option<DropReason> {
+        if self.sharing == Sharing::OneByOne {
+            return None;
+        }
         let standing = self.probe.standing();
         // On a connection of many streams the backend may speak first: settings, pings, windows.
         if standing == Standing::Quiet
@@ -210,7 +213,7 @@ impl Upstream {
         }
     }
 
-    /// Asks once more, with the first bytes of a request in hand.
+    /// Asks how it stands, with the first bytes of a request in hand.
     fn before_write(&self) -> io::Result<()> {
         if self.marks.load(Relaxed) & (ARMED | LEFT) != ARMED || self.sharing == Sharing::Streams {
             return Ok(());

@@ -11,6 +11,7 @@ mod offload;
 mod parking;
 mod rings;
 mod streams;
+mod waiting_ack;
 
 use std::net::SocketAddr;
 use std::time::Duration;

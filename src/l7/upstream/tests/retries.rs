@@ -127,14 +127,11 @@ fn what_nobody_takes_fails_with_the_last_cause() {
 
 #[test]
 fn an_upstream_that_was_closed_before_the_request_left_costs_nothing() {
-    use Standing::{Closed, Failed, Quiet, Unsolicited};
-    for (name, looks, reason) in [
-        ("closed at check-out", vec![Closed], DropReason::ClosedByBackend),
-        ("reset at check-out", vec![Failed], DropReason::Failed),
-        ("spoken on at check-out", vec![Unsolicited], DropReason::UnsolicitedBytes),
-        ("closed with the first byte in hand", vec![Quiet, Closed], DropReason::ClosedByBackend),
-        ("reset with the first byte in hand", vec![Quiet, Failed], DropReason::Failed),
-        ("spoken on with the first byte in hand", vec![Quiet, Unsolicited], DropReason::UnsolicitedBytes),
+    use Standing::{Closed, Failed, Unsolicited};
+    for (name, look, reason) in [
+        ("closed with the first byte in hand", Closed, DropReason::ClosedByBackend),
+        ("reset with the first byte in hand", Failed, DropReason::Failed),
+        ("spoken on with the first byte in hand", Unsolicited, DropReason::UnsolicitedBytes),
     ] {
         story(async move {
             // No budget at all, so that nothing but this could have saved it.
@@ -146,7 +143,7 @@ fn an_upstream_that_was_closed_before_the_request_left_costs_nothing() {
                 client.post("warm").await.assert_ok();
                 settle().await;
                 let peer = world.wires.peers.borrow().last().unwrap().clone();
-                *peer.pretend.lock().unwrap() = VecDeque::from(looks.clone());
+                *peer.pretend.lock().unwrap() = VecDeque::from([look]);
                 let body = format!("not lost {round};");
                 let told = client.post(body.clone()).await;
                 assert_eq!((told.assert_ok().tries, told.text()), (1, body.as_str()), "{name}");
@@ -177,7 +174,7 @@ fn a_pool_full_of_dead_upstreams_loses_no_request() {
         }
         settle().await;
         for peer in world.wires.peers.borrow().iter() {
-            *peer.pretend.lock().unwrap() = VecDeque::from([Standing::Quiet, Standing::Closed]);
+            *peer.pretend.lock().unwrap() = VecDeque::from([Standing::Closed]);
         }
         let told = world.client(0).post("x").await;
         assert_eq!((told.assert_ok().tries, told.origin.as_str()), (1, "new"));
@@ -307,8 +304,7 @@ fn a_long_body_is_not_lost_to_an_upstream_that_was_closed_before_it_left() {
         let mut client = world.client(0);
         client.post("warm").await.assert_ok();
         settle().await;
-        *world.wires.peers.borrow()[0].pretend.lock().unwrap() =
-            VecDeque::from([Standing::Quiet, Standing::Closed]);
+        *world.wires.peers.borrow()[0].pretend.lock().unwrap() = VecDeque::from([Standing::Closed]);
         let long = "0123456789".repeat(100_000);
         let told = client.post(long.clone()).await;
         assert_eq!(told.assert_ok().tries, 1);
