@@ -41,6 +41,8 @@ pub struct Story {
     requests: usize,
     /// The number of the last act: not every story has all of them.
     acts: usize,
+    /// The last thing that was said of a failure: once is enough.
+    remarked: String,
 }
 
 /// One try, and the act it belongs to.
@@ -70,7 +72,15 @@ enum Expect {
 impl Story {
     /// A story that has not begun.
     pub const fn new(topology: Topology) -> Self {
-        Self { topology, told: Vec::new(), calls: Vec::new(), surprise: None, requests: 0, acts: 0 }
+        Self {
+            topology,
+            told: Vec::new(),
+            calls: Vec::new(),
+            surprise: None,
+            requests: 0,
+            acts: 0,
+            remarked: String::new(),
+        }
     }
 
     /// An act: requests to the VIP, and who answers them.
@@ -80,14 +90,18 @@ impl Story {
     /// The lab's; what the network does is told, not returned.
     pub fn requests(&mut self, console: &mut Console, network: &mut dyn Network) -> Result<(), LabError> {
         let target = self.web(Family::V4);
-        self.heading(console, format_args!("Six requests: the client asks for http://{target}/"))?;
+        self.heading(
+            console,
+            format_args!("Layer 4: http://{target}/ six times, then what is not TCP or IPv4"),
+        )?;
         let mut attempts = Vec::new();
         for _ in 0..REQUESTS {
             attempts.push(self.attempt(network, "requests", Try::Http(target), Expect::Answer)?);
             self.requests += 1;
         }
         for (place, row) in attempts.chunks(3).enumerate() {
-            let cell = |(column, attempt)| format!("#{} {}", 3 * place + column + 1, describe(console, attempt));
+            let cell =
+                |(column, attempt)| format!("#{} {}", 3 * place + column + 1, describe(console, attempt));
             let row: Vec<_> = row.iter().enumerate().map(cell).collect();
             console.line(format_args!("   {}", row.join("   ")))?;
         }
@@ -106,7 +120,7 @@ impl Story {
         Ok(())
     }
 
-    /// An act: UDP, ping, IPv6, and a port where there is nothing.
+    /// The rest of that act: UDP, ping, IPv6, and a port where there is nothing.
     ///
     /// # Errors
     ///
@@ -117,7 +131,6 @@ impl Story {
         network: &mut dyn Network,
         servers: Servers,
     ) -> Result<(), LabError> {
-        self.heading(console, "Layer 4 is not only TCP and IPv4, and a port without a service refuses")?;
         let (v4, v6) = (self.topology.vip(Family::V4), self.topology.vip(Family::V6));
         let tries = match servers {
             Servers::BuiltIn => vec![
@@ -131,18 +144,20 @@ impl Story {
         for (word, what) in tries {
             let attempt = self.attempt(network, "protocols", what, Expect::Answer)?;
             let (target, came) = match what {
-                Try::Http(target) | Try::Datagram(target) => (target.to_string(), describe(console, &attempt)),
+                Try::Http(target) | Try::Datagram(target) => {
+                    (target.to_string(), describe(console, &attempt))
+                }
                 Try::Ping(target) if attempt.answered() => {
                     (target.to_string(), console.paint(Look::Good, column("balancer", &attempt)))
                 }
                 Try::Ping(target) => (target.to_string(), describe(console, &attempt)),
             };
-            cells.push(format!("{word:<5}{target:<14} {came}"));
+            cells.push(format!("{word:<4} {target:<14} {came}"));
         }
         let target = SocketAddr::new(v4, topology::NOTHING);
         let attempt = self.attempt(network, "nothing", Try::Http(target), Expect::Refusal)?;
         cells.push(format!("HTTP {target:<14} {}", describe(console, &attempt)));
-        cells.chunks(2).try_for_each(|row| console.line(format_args!("   {}", row.join("   "))))
+        cells.chunks(2).try_for_each(|row| console.line(format_args!("   {}", row.join("  "))))
     }
 
     /// An act: a backend's server ends, then a whole backend, while requests go on.
@@ -155,9 +170,8 @@ impl Story {
         let first = self.next_victim(None);
         network.stop_server(first)?;
         let name = Topology::backend_name(first);
-        console.line(format_args!(
-            "   {name}: its server is ended. Its host still answers, and refuses (×)."
-        ))?;
+        console
+            .line(format_args!("   {name}: its server is ended. Its host still answers, and refuses (×)."))?;
         self.until_noticed(console, network, "server_ends")?;
         let second = self.next_victim(Some(first));
         if second == first {
@@ -165,7 +179,8 @@ impl Story {
         }
         network.cut(second)?;
         let name = Topology::backend_name(second);
-        console.line(format_args!("   {name}: loses power. Its link is gone, and so it is unreachable (!)."))?;
+        console
+            .line(format_args!("   {name}: loses power. Its link is gone, and so it is unreachable (!)."))?;
         self.until_noticed(console, network, "backend_ends")
     }
 
@@ -214,7 +229,12 @@ impl Story {
         } else {
             "The balancer has not noticed.".to_owned()
         };
-        console.line(format_args!("   {remark}"))
+        if remark == self.remarked {
+            return Ok(());
+        }
+        console.line(format_args!("   {remark}"))?;
+        self.remarked = remark;
+        Ok(())
     }
 
     /// What layer 7 would have told, where it cannot.
@@ -284,7 +304,8 @@ fn marks(console: &mut Console, title: &str, cells: &[String]) -> Result<(), Lab
         if place >= SHOWN && place + 1 < lines.len() {
             continue;
         }
-        let line = if place + 1 == SHOWN && lines.len() > SHOWN + 1 { format!("{line} …") } else { line.clone() };
+        let line =
+            if place + 1 == SHOWN && lines.len() > SHOWN + 1 { format!("{line} …") } else { line.clone() };
         let bad = ["×", "!"].into_iter();
         let line = bad.fold(line, |line, mark| line.replace(mark, &console.paint(Look::Bad, mark)));
         let (title, width) = (if place == 0 { title } else { "" }, title.chars().count());
@@ -320,7 +341,7 @@ fn describe(console: &Console, attempt: &Attempt) -> String {
 }
 
 fn column(text: &str, attempt: &Attempt) -> String {
-    format!("{text:<11} {:>7}", milliseconds(attempt.micros))
+    format!("{text:<9} {:>7}", milliseconds(attempt.micros))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people, to a tenth")]

@@ -31,9 +31,6 @@ pub struct Options {
     /// No story: a prompt inside the client, the balancer or a backend.
     #[arg(long, value_name = "HOST", conflicts_with_all = ["hold", "json", "memory"])]
     pub shell: Option<String>,
-    /// Print the configuration of the balancer, both layers in one file, and end.
-    #[arg(long, conflicts_with_all = ["hold", "shell", "json", "memory"])]
-    pub print_config: bool,
     /// Print one JSON object at the end and nothing else.
     #[arg(long)]
     pub json: bool,
