@@ -12,7 +12,7 @@
 //! | [`flow`] | what has been seen: bindings by five-tuple, TCP state, idle timeouts, local ports | packet, datapath |
 //! | [`balance`] | where a new flow goes: virtual services, backends, schedulers, health | packet, datapath |
 //! | [`l4`] | the translator: one packet in, the same packet out, rewritten | packet, flow, balance, datapath |
-//! | [`l7`] | the proxy: smoltcp ends TCP on the TUN, streams above it | packet, balance, datapath |
+//! | [`l7`] | the proxy: smoltcp ends TCP, rustls TLS, hyper reads HTTP; then routes, and a pool of upstreams | packet, balance, datapath |
 //! | [`io`] | the world: TUN queues, clocks, workers, the host's network | packet, datapath |
 //! | [`lab`] | a network to try it in: namespaces, hosts, load | packet, io, datapath |
 //! | [`app`] | what the user asks for: command line, configuration, one file a command | all of them |

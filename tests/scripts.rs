@@ -129,7 +129,7 @@ fn shellcheck_finds_nothing_in_any_script() {
     if !support::has("shellcheck") {
         return support::skip_or_fail("`shellcheck` is missing");
     }
-    let mut scripts = vec![support::root().join(".ci/run")];
+    let mut scripts = vec![support::root().join(".ci/run"), support::root().join("tests/httpwg/run.sh")];
     for entry in std::fs::read_dir(support::root().join("netns-scripts")).expect("netns-scripts is there") {
         let path = entry.expect("netns-scripts can be read").path();
         if path.extension().is_some_and(|extension| extension == "sh") {
@@ -235,6 +235,7 @@ fn wrong_usage_is_told_from_failure() {
         ("bench-l4.sh", &["--fast"], "unknown argument: --fast"),
         ("bench-l7.sh", &["--fast"], "unknown argument: --fast"),
         ("bench-l7.sh", &["--json"], "--json takes a file"),
+        ("../tests/httpwg/run.sh", &["--fast"], "unknown argument: --fast"),
     ] {
         let path = support::root().join("netns-scripts").join(script);
         let output = Command::new(path).args(arguments).output().expect("the script can be started");

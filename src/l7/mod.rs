@@ -4,6 +4,16 @@
 //! reads no clock. [`stream`] is what an accepted connection looks like from above: an
 //! asynchronous stream of bytes that copies straight into and out of the stack's rings.
 //! All of one connection lives on one worker's thread: `Rc`, no locks.
+//!
+//! ```text
+//!   frames ──▶ stack ──▶ stream ──▶ tls ──▶ front: hyper, checks, route, headers
+//!                                                  │ Exchange        ▲ Answer, Failure
+//!                                                  ▼                 │
+//!                                           upstream: pool, retries, hyper ──Connect──▶ backend
+//! ```
+//!
+//! [`spec`] says what is configured, [`exchange`] what the two halves say to each other, [`connect`] how backends are
+//! reached; [`proxy`] is all of it for one worker. Nothing here opens a socket or a file.
 
 pub mod connect;
 pub mod exchange;

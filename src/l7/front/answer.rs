@@ -14,7 +14,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::uri::{Scheme, Uri};
-use http_body_util::{BodyExt, Either, Full};
+use http_body_util::{BodyExt, Either};
 use hyper::body::{Body, Incoming};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
@@ -24,6 +24,7 @@ use super::guard::REFUSED;
 use super::headers::{self, Change, Security};
 use super::life::Open;
 use super::refusal::{Refusal, fail, refuse};
+use super::refused::Text;
 use super::session::Session;
 use super::{path, target, tunnel};
 use crate::l7::exchange::{Exchange, Failure, Forward};
@@ -68,22 +69,22 @@ where
         session.life.begin();
     }
     let mut open = Some(session.life.hold());
-    let text = |text: Response<Bytes>, open| text.map(|text| Either::Right(held(Full::new(text), open)));
     let response = match exchange(&session, request) {
         Err(refusal) => {
             counters.count_refusal(refusal);
-            text(refuse(refusal, version), open.take())
+            let response = refuse(refusal, version).map(|text| Text::of(refusal, version, text));
+            response.map(|text| Either::Right(held(text, open.take())))
         }
         Ok((exchange, wish)) => {
             let answered = session.site.forward.forward(exchange).await;
             match answered.and_then(|answer| given(&session, answer.response, wish, &mut open)) {
                 Ok(response) => response.map(|body| match body {
                     Some(body) => Either::Left(held(body, open.take())),
-                    None => Either::Right(held(Full::default(), open.take())),
+                    None => Either::Right(held(Text::whole(Bytes::new()), open.take())),
                 }),
                 Err(failure) => {
                     counters.count_failure(failure);
-                    text(fail(failure, version), open.take())
+                    fail(failure, version).map(|text| Either::Right(held(Text::whole(text), open.take())))
                 }
             }
         }
@@ -111,6 +112,9 @@ fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> Result<(Exch
         && let Some(refusal) = session.life.refused.get()
     {
         return Err(refusal);
+    }
+    if parts.version == Version::HTTP_2 {
+        headers::check_values(&parts.headers)?;
     }
     let path = target::path(&parts)?;
     let host = target::host(&parts)?;

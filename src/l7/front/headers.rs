@@ -21,6 +21,7 @@ use http::header::{
 };
 use hyper::Version;
 
+use super::refusal::Refusal;
 use super::target::Named;
 use crate::packet::{Endpoint, Family};
 
@@ -70,6 +71,16 @@ impl Told {
             port: HeaderValue::from(vip.port),
         }
     }
+}
+
+/// Whether values are what they may be in HTTP/2 (RFC 9113 §8.2.1): no whitespace around them. h2 has looked for what may be
+/// in none. HTTP/1 has no such rule, as whitespace there belongs to no value.
+pub(super) fn check_values(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_bare = |value: &HeaderValue| {
+        let bytes = value.as_bytes();
+        ![bytes.first(), bytes.last()].iter().any(|byte| matches!(byte, Some(b' ' | b'\t')))
+    };
+    if headers.values().all(is_bare) { Ok(()) } else { Err(Refusal::BadFieldValue) }
 }
 
 /// Whether a connection is to change its protocol behind the head.

@@ -18,6 +18,7 @@ mod headers;
 mod life;
 mod path;
 mod refusal;
+mod refused;
 mod rewind;
 mod route;
 mod session;

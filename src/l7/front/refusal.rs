@@ -59,7 +59,8 @@ refusals! {
     SpaceBeforeColon = "space_before_colon", BAD_REQUEST;
     /// A field's name is empty or is not a token, or has no colon behind it.
     BadFieldName = "bad_field_name", BAD_REQUEST;
-    /// NUL or another control character in a field's value (RFC 9110 §5.5).
+    /// NUL or another control character in a field's value (RFC 9110 §5.5); in HTTP/2, whitespace around it
+    /// (RFC 9113 §8.2.1).
     BadFieldValue = "bad_field_value", BAD_REQUEST;
     /// The request line is not three words with one space between them (RFC 9112 §3).
     BadRequestLine = "bad_request_line", BAD_REQUEST;
@@ -110,6 +111,20 @@ impl Refusal {
             Self::NoRoute => "destination_not_found",
             _ => "http_request_error",
         }
+    }
+
+    /// Whether the request is malformed (RFC 9113 §8.1.1), of those that are found in HTTP/2 here. What else is refused
+    /// there could be asked of somebody who offers it.
+    pub(super) const fn is_malformed(self) -> bool {
+        matches!(
+            self,
+            Self::BadFieldValue
+                | Self::BadTarget
+                | Self::NoHost
+                | Self::DoubledHost
+                | Self::BadHost
+                | Self::DifferingHosts
+        )
     }
 
     /// Whether the connection cannot go on behind it: where the next request begins is not known, or not agreed upon.

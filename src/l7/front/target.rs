@@ -113,7 +113,9 @@ pub(super) fn path(parts: &Parts) -> Result<PathAndQuery, Refusal> {
     if parts.method == Method::TRACE
         || (parts.method == Method::CONNECT && parts.extensions.get::<Protocol>().is_none())
     {
-        return Err(Refusal::BadMethod);
+        // RFC 9113 §8.5: a CONNECT has an authority.
+        let malformed = parts.method == Method::CONNECT && parts.uri.authority().is_none();
+        return Err(if malformed { Refusal::BadTarget } else { Refusal::BadMethod });
     }
     let uri: &Uri = &parts.uri;
     match (uri.scheme_str(), uri.authority()) {

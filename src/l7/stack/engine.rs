@@ -157,7 +157,7 @@ impl<S: FnMut(&mut Frame)> Output for ToDriver<'_, S> {
         let mut result = None;
         self.frame.rewrite(|space| {
             result = Some(lend(space, length, write));
-            length
+            space.get_mut(..length).map_or(0, |packet| self.wire.clip(packet))
         });
         self.frame.offload = self.wire.outward(self.frame.packet_mut());
         self.bytes += length;

@@ -271,6 +271,7 @@ impl Stack {
                 .min(device.mtu.saturating_sub(headers(opening.tuple.source.address.family()))),
             offloads: device.offloads,
             next: opening.ours.plus(1),
+            edge: opening.ours.plus(1),
             acknowledged: opening.theirs.plus(1),
             // What the client knows is the window in the SYN-ACK, which is not shifted.
             window: announced_window(listener) >> shift,
@@ -352,6 +353,7 @@ impl Stack {
             return Verdict::Drop(Reason::OutOfWindow);
         }
         state.heard_at = now;
+        state.note_window(segment);
         if matches!(state.seating, Seating::Parked(_)) && !flags.rst() {
             match state.while_parked(segment) {
                 Parked::Wakes => {}

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::engine::Reply;
 use super::flow::{Flow, State};
-use super::segment::{Bare, BareKind};
+use super::segment::{Bare, BareKind, Segment};
 use super::sequence::Sequence;
 use super::settings::Timeouts;
 use crate::datapath::Instant;
@@ -73,6 +73,17 @@ impl State {
         let under_way = self.wire.next.since(self.client_acknowledged);
         if acknowledged.since(self.client_acknowledged) <= under_way {
             self.client_acknowledged = acknowledged;
+        }
+    }
+
+    /// Takes note of how much the client has room for. A window is not taken back (RFC 9293 §3.8.6).
+    #[inline]
+    pub(super) fn note_window(&mut self, segment: &Segment) {
+        let under_way = self.wire.next.since(self.client_acknowledged);
+        if segment.flags.ack() && segment.acknowledgement.since(self.client_acknowledged) <= under_way {
+            let shift = self.offer.scale.unwrap_or(0).min(14);
+            let edge = segment.acknowledgement.plus(u32::from(segment.window) << shift);
+            self.wire.edge = self.wire.edge.max(edge);
         }
     }
 

@@ -167,7 +167,7 @@ impl Default for Timeouts {
             keep_alive: Duration::from_secs(45),
             dead: Duration::from_secs(100),
             idle: Duration::from_mins(10),
-            park: Duration::from_secs(1),
+            park: Duration::from_millis(100),
             orphan: Duration::from_mins(1),
             fin_wait_2: Duration::from_mins(1),
             linger: Duration::from_secs(5),

@@ -23,6 +23,9 @@ use crate::packet::{ChecksumState, Family, Offload, SegmentKind, Segments, check
 /// Where the checksum is in a TCP header.
 const CHECKSUM_AT: usize = 16;
 
+const FIN: u8 = 0x01;
+const PSH: u8 = 0x08;
+
 /// What is between one smoltcp socket and its client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wire {
@@ -33,6 +36,8 @@ pub(crate) struct Wire {
     pub(super) offloads: Offloads,
     /// The number behind the last byte that was sent: SND.NXT.
     pub(super) next: Sequence,
+    /// The number behind the last byte that the client has a window for.
+    pub(super) edge: Sequence,
     /// The number that was acknowledged last: RCV.NXT, once everything due was sent.
     pub(super) acknowledged: Sequence,
     /// The window that was announced last, unscaled, …
@@ -44,11 +49,57 @@ pub(crate) struct Wire {
 impl Wire {
     /// Gives an incoming packet the acknowledgement number that smoltcp expects. Its checksum
     /// is wrong afterwards, and not looked at again.
+    ///
+    /// smoltcp cuts off what is beyond its window and believes a FIN behind that, so that the stream would seem to end
+    /// before its last bytes. Such a FIN is taken away; it comes again with the bytes.
     #[inline]
     pub(super) fn inward(&self, packet: &mut [u8], segment: &Segment) {
         if let Some(field) = packet.get_mut(segment.header_at + 8..).and_then(<[u8]>::first_chunk_mut::<4>) {
             *field = segment.acknowledgement.minus(self.offset).0.to_be_bytes();
         }
+        let end = segment.sequence.plus(segment.payload);
+        if segment.flags.fin()
+            && end.is_after(self.window_end())
+            && let Some(flags) = packet.get_mut(segment.header_at + 13)
+        {
+            *flags &= !FIN;
+        }
+    }
+
+    /// Cuts off what a packet that smoltcp wrote has beyond the client's window; says how long it is then.
+    ///
+    /// smoltcp sends a whole segment again after three duplicate acknowledgements, whatever the window, which does no harm as
+    /// long as segments are those of the path. One byte may always go beyond: that is how a closed window is probed
+    /// (RFC 9293 §3.8.6.1).
+    #[inline]
+    pub(super) fn clip(&self, packet: &mut [u8]) -> usize {
+        let length = packet.len();
+        let at = match packet.first().map(|byte| byte >> 4) {
+            Some(4) => 20,
+            Some(6) => 40,
+            _ => return length,
+        };
+        let Some((ip, tcp)) = packet.split_at_mut_checked(at) else { return length };
+        let Some(header) = tcp.first_chunk_mut::<20>() else { return length };
+        let [_, _, _, _, s0, s1, s2, s3, ..] = *header;
+        let header_length = usize::from(header[12] >> 4) * 4;
+        let sequence = Sequence(u32::from_be_bytes([s0, s1, s2, s3])).plus(self.offset);
+        let room = if self.edge.is_after(sequence) { self.edge.since(sequence) as usize } else { 0 };
+        let whole = at + header_length + room.max(1);
+        if length <= whole {
+            return length;
+        }
+        header[13] &= !(FIN | PSH);
+        let clipped = u16::try_from(whole).unwrap_or(u16::MAX);
+        if at == 20 {
+            ip[2..4].copy_from_slice(&clipped.to_be_bytes());
+            ip[10..12].fill(0);
+            let sum = checksum::of(ip);
+            ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        } else {
+            ip[4..6].copy_from_slice(&clipped.saturating_sub(40).to_be_bytes());
+        }
+        whole
     }
 
     /// Finishes a packet that smoltcp wrote without a TCP checksum, and says what is left to do

@@ -7,6 +7,7 @@ use hyper::client::conn::http2;
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use std::error::Error;
 
 use super::*;
 use crate::l7::exchange::Failure;
@@ -115,6 +116,8 @@ fn what_is_wrong_in_one_stream_is_refused_there_and_the_others_go_on() {
             (request("GET", "http://a/").header("host", "b"), 400, Refusal::DifferingHosts),
             (request("GET", "http://a/").header("host", "a").header("host", "a"), 400, Refusal::DoubledHost),
             (request("GET", "http://u@a/"), 400, Refusal::BadHost),
+            (request("GET", "http://a/").header("b", " c"), 400, Refusal::BadFieldValue),
+            (request("GET", "http://a/").header("b", "c\t"), 400, Refusal::BadFieldValue),
             (request("GET", "http://a/../x"), 400, Refusal::PathAboveRoot),
             (request("TRACE", "http://a/"), 501, Refusal::BadMethod),
             (request("CONNECT", "a:443"), 501, Refusal::BadMethod),
@@ -124,6 +127,16 @@ fn what_is_wrong_in_one_stream_is_refused_there_and_the_others_go_on() {
             assert_eq!(response.status().as_u16(), status, "{refusal}");
             let said = response.headers()["proxy-status"].to_str().unwrap().to_owned();
             assert!(said.ends_with(&format!("\"{refusal}\"")), "{said}");
+            // What is malformed is a stream error (RFC 9113 §8.1.1), behind what is said of it.
+            let mut body = response.into_body();
+            let text = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert!(text.ends_with(format!(": {refusal}\n").as_bytes()), "{text:?}");
+            let reset = body.frame().await.map(|end| {
+                let error = end.unwrap_err();
+                error.source().and_then(|source| source.downcast_ref::<h2::Error>()?.reason())
+            });
+            let malformed = refusal.is_malformed().then_some(Some(h2::Reason::PROTOCOL_ERROR));
+            assert_eq!(reset, malformed, "{refusal}");
         }
         assert_eq!(bench.backend.heads(), [""; 0]);
         let response =

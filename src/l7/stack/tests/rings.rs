@@ -148,3 +148,56 @@ fn several_writes_of_one_turn_leave_together() {
     let heard = bench.drain();
     assert_eq!((heard.len(), heard[0].payload.len()), (1, 8500));
 }
+
+#[test]
+fn nothing_is_sent_again_beyond_the_window() {
+    for device in [PLAIN, CUTS] {
+        let mut bench = Bench::new(StackSettings::on(device));
+        let listener = Listener { congestion: Congestion::None, ..Listener::default() };
+        bench.stack.listen(vip(), listener);
+        let mut hand = Hand { window: 3000, ..Hand::at("198.51.100.1:4000") };
+        let mut stream = hand.connect(&mut bench);
+        let start = hand.expected;
+        stream.write_all(&vec![7; 50_000]).now_or_never().unwrap().unwrap();
+        let mut heard = bench.drain();
+        for _ in 0..4 {
+            bench.feed(&hand.say(ACK, &[]));
+        }
+        heard.extend(bench.drain());
+        let ends = heard.iter().map(|one| one.sequence.plus(u32::try_from(one.payload.len()).unwrap()));
+        let sent: Vec<u32> = ends.map(|end| end.since(start)).collect();
+        assert!(sent.len() > 1 && sent.iter().all(|&sent| sent <= 3000), "{device:?}: {sent:?}");
+        assert!(heard.iter().filter(|one| one.sequence == start).count() > 1, "it was sent again");
+    }
+}
+
+#[test]
+fn a_fin_beyond_the_window_does_not_end_the_stream_early() {
+    let mut bench = Bench::new(StackSettings::on(PLAIN));
+    let mut hand = Hand::at("198.51.100.1:4000");
+    let mut stream = hand.connect(&mut bench);
+    let ring = Listener::default().rings.receive.bytes();
+    let mut sent = 0;
+    while sent + 1460 <= ring - 700 {
+        bench.feed(&hand.say(ACK, &[7; 1460]));
+        bench.drain();
+        sent += 1460;
+    }
+    let rest = [9; 1460];
+    let begin = hand.next;
+    bench.feed(&hand.at_number(ACK | FIN, begin, &rest));
+    bench.drain();
+    let mut buffer = vec![0; ring + 1];
+    let mut got = 0;
+    while let Some(Ok(length)) = stream.read(&mut buffer).now_or_never() {
+        assert_ne!(length, 0, "the stream is not over");
+        got += length;
+    }
+    assert!(got >= sent);
+    bench.drain();
+    bench.feed(&hand.at_number(ACK | FIN, begin, &rest));
+    while let length @ 1.. = stream.read(&mut buffer).now_or_never().unwrap().unwrap() {
+        got += length;
+    }
+    assert_eq!(got, sent + rest.len());
+}
