@@ -3,6 +3,7 @@
 //! This file reads the command line; `play` tells the story, and the room [`lab`](crate::lab) does
 //! the work. The hidden parts are how the lab starts itself again as its own hosts.
 
+mod balancer;
 mod memory;
 mod options;
 mod play;
@@ -191,7 +192,7 @@ impl Args {
 
 fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let ServeArgs { http, h2c, https, cert, key, tcp_echo, udp_echo, name, threads } = args;
-    let certificate = cert.zip(key).map(|(chain, key)| Certificate { chain, key });
+    let certificate = cert.zip(key).map(|(chain, key)| Certificate::Files { chain, key });
     let threads = Some(threads);
     limits::raise_files();
     Serving::start(Serve { name, http, h2c, https, certificate, tcp_echo, udp_echo, threads })?.wait();
