@@ -5,6 +5,7 @@ use crate::lab::topology::{self, Topology};
 use crate::packet::Family;
 
 /// How the story goes.
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// How many backends, 1 to 16.
