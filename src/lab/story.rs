@@ -87,7 +87,8 @@ impl Story {
             self.requests += 1;
         }
         for (place, row) in attempts.chunks(3).enumerate() {
-            let cell = |(column, attempt)| format!("#{} {}", 3 * place + column + 1, describe(console, attempt));
+            let cell =
+                |(column, attempt)| format!("#{} {}", 3 * place + column + 1, describe(console, attempt));
             let row: Vec<_> = row.iter().enumerate().map(cell).collect();
             console.line(format_args!("   {}", row.join("   ")))?;
         }
@@ -131,7 +132,9 @@ impl Story {
         for (word, what) in tries {
             let attempt = self.attempt(network, "protocols", what, Expect::Answer)?;
             let (target, came) = match what {
-                Try::Http(target) | Try::Datagram(target) => (target.to_string(), describe(console, &attempt)),
+                Try::Http(target) | Try::Datagram(target) => {
+                    (target.to_string(), describe(console, &attempt))
+                }
                 Try::Ping(target) if attempt.answered() => {
                     (target.to_string(), console.paint(Look::Good, column("balancer", &attempt)))
                 }
@@ -155,9 +158,8 @@ impl Story {
         let first = self.next_victim(None);
         network.stop_server(first)?;
         let name = Topology::backend_name(first);
-        console.line(format_args!(
-            "   {name}: its server is ended. Its host still answers, and refuses (×)."
-        ))?;
+        console
+            .line(format_args!("   {name}: its server is ended. Its host still answers, and refuses (×)."))?;
         self.until_noticed(console, network, "server_ends")?;
         let second = self.next_victim(Some(first));
         if second == first {
@@ -165,7 +167,8 @@ impl Story {
         }
         network.cut(second)?;
         let name = Topology::backend_name(second);
-        console.line(format_args!("   {name}: loses power. Its link is gone, and so it is unreachable (!)."))?;
+        console
+            .line(format_args!("   {name}: loses power. Its link is gone, and so it is unreachable (!)."))?;
         self.until_noticed(console, network, "backend_ends")
     }
 
@@ -284,7 +287,8 @@ fn marks(console: &mut Console, title: &str, cells: &[String]) -> Result<(), Lab
         if place >= SHOWN && place + 1 < lines.len() {
             continue;
         }
-        let line = if place + 1 == SHOWN && lines.len() > SHOWN + 1 { format!("{line} …") } else { line.clone() };
+        let line =
+            if place + 1 == SHOWN && lines.len() > SHOWN + 1 { format!("{line} …") } else { line.clone() };
         let bad = ["×", "!"].into_iter();
         let line = bad.fold(line, |line, mark| line.replace(mark, &console.paint(Look::Bad, mark)));
         let (title, width) = (if place == 0 { title } else { "" }, title.chars().count());

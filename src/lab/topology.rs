@@ -246,9 +246,12 @@ mod tests {
 
     #[test]
     fn each_kind_of_request_has_a_backend_and_its_own_where_there_are_enough() {
-        for (backends, api, images) in
-            [(1, vec![1], vec![1]), (2, vec![1, 2], vec![2]), (3, vec![1, 2], vec![3]), (5, vec![1, 2], vec![3, 4, 5])]
-        {
+        for (backends, api, images) in [
+            (1, vec![1], vec![1]),
+            (2, vec![1, 2], vec![2]),
+            (3, vec![1, 2], vec![3]),
+            (5, vec![1, 2], vec![3, 4, 5]),
+        ] {
             let lab = Topology::new(backends).unwrap();
             assert_eq!((lab.api().collect(), lab.images().collect()), (api, images), "{backends}");
         }

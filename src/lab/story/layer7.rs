@@ -64,7 +64,9 @@ impl Story {
         ))?;
         let backends: BTreeSet<_> = visited.answers.iter().map(|said| &said.backend).collect();
         if backends.len() == 1 {
-            console.line("   Its packets all go to one backend. What is in them is between that and the client.")?;
+            console.line(
+                "   Its packets all go to one backend. What is in them is between that and the client.",
+            )?;
         }
         Ok(())
     }
@@ -72,7 +74,10 @@ impl Story {
     /// An act: TLS that ends at the balancer.
     fn ended(&mut self, console: &mut Console, network: &mut dyn Layer7) -> Result<(), LabError> {
         let (host, port) = (topology::SHOP, topology::HTTPS);
-        self.heading(console, format_args!("TLS ended at layer 7: https://{host}/, one connection of the client"))?;
+        self.heading(
+            console,
+            format_args!("TLS ended at layer 7: https://{host}/, one connection of the client"),
+        )?;
         let asks = vec![
             Ask::of(host, "/api/users"),
             Ask::of(host, "/api/users"),
@@ -88,7 +93,10 @@ impl Story {
             console.line(format_args!("   {url:<24} {}{seen}", who(console, said)))?;
         }
         certificate(console, connection)?;
-        console.line(format_args!("   first connection: from {} to the balancer, and no further", connection.client))?;
+        console.line(format_args!(
+            "   first connection: from {} to the balancer, and no further",
+            connection.client
+        ))?;
         if let Some(Said { seen: Some(seen), forwarded_for: Some(client), .. }) = visited.answers.last() {
             let balancer = self.topology.backend_router(Family::V4);
             let whose = if seen.ip() == balancer { "the balancer's " } else { "" };
@@ -107,7 +115,10 @@ impl Story {
 
     /// An act: upstreams of the two kinds.
     fn compared(&mut self, console: &mut Console, network: &mut dyn Layer7) -> Result<(), LabError> {
-        self.heading(console, format_args!("To the backends: new connections or a pool, {COMPARED} requests each"))?;
+        self.heading(
+            console,
+            format_args!("To the backends: new connections or a pool, {COMPARED} requests each"),
+        )?;
         let mut opened_by_kind = Vec::new();
         for (group, port, path) in
             [("new", topology::HTTPS_NEW, "/new/"), ("pool", topology::HTTPS, "/pool/")]
@@ -126,7 +137,9 @@ impl Story {
                 super::milliseconds(median)
             ))?;
             if u64::try_from(seen.len()).ok() != Some(opened) {
-                self.note(|| format!("{group}: {opened} upstreams opened, and {} seen by backends", seen.len()));
+                self.note(|| {
+                    format!("{group}: {opened} upstreams opened, and {} seen by backends", seen.len())
+                });
             }
             opened_by_kind.push(opened);
         }
@@ -152,7 +165,8 @@ impl Story {
         let asks = || vec![Ask::of(topology::SHOP, "/api/users"); AROUND];
         let before = self.visit(network, ACT, topology::HTTPS, Over::New, asks())?;
         let last = before.answers.last().and_then(|said| said.backend.as_deref());
-        let victim = self.topology.api().find(|&number| last == Some(Topology::backend_name(number).as_str()));
+        let victim =
+            self.topology.api().find(|&number| last == Some(Topology::backend_name(number).as_str()));
         let victim = victim.unwrap_or(1);
         let counted = network.account()?.layer7.unwrap_or_default();
         network.stop_server(victim)?;
