@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::console::{Console, Look, wrap};
+use super::console::{Console, Look, list};
 use super::error::LabError;
 use super::report::{BackendCount, Connections, Layer7, Report};
 use super::topology::Topology;
@@ -14,30 +14,34 @@ use crate::packet::Family;
 ///
 /// Nobody reads it any more.
 pub fn print(console: &mut Console, topology: Topology, report: &Report) -> Result<(), LabError> {
-    console.heading("What the balancer counted")?;
+    console.heading("What the balancer counted: packets in, flows, connections, requests")?;
     let packets = &report.packets;
     let sums = match report.disagreement() {
         None => console.paint(Look::Good, "the sums agree"),
         Some(what) => console.paint(Look::Bad, what),
     };
-    console.line(format_args!(
-        "   {} packets in = {} forwarded + {} answered{} + {} dropped + {} held: {sums}",
-        packets.received,
-        packets.forwarded,
-        packets.answered,
-        if packets.delivered > 0 { format!(" + {} delivered", packets.delivered) } else { String::new() },
-        packets.dropped,
-        packets.held
-    ))?;
-    let reasons: Vec<_> =
-        report.reasons.iter().map(|reason| format!("{} {}", reason.packets, reason.reason)).collect();
-    for line in wrap(&reasons.join(", "), 74) {
-        console.line(format_args!("   {line}"))?;
+    let ends = [
+        ("forwarded", packets.forwarded),
+        ("answered", packets.answered),
+        ("delivered", packets.delivered),
+        ("dropped", packets.dropped),
+        ("held", packets.held),
+    ];
+    let occurred: Vec<_> = ends.iter().filter(|(_, count)| *count > 0).collect();
+    let sum: Vec<_> = occurred.iter().map(|(end, count)| format!("{count} {end}")).collect();
+    console.line(format_args!("   {} = {}: {sums}", packets.received, sum.join(" + ")))?;
+    for (end, _) in occurred {
+        let of = report.reasons.iter().filter(|reason| reason.outcome == *end);
+        let reasons: Vec<_> = of.map(|reason| format!("{} {}", reason.packets, reason.reason)).collect();
+        for (place, line) in list(&reasons, 66).iter().enumerate() {
+            let end = if place == 0 { end } else { "" };
+            console.line(format_args!("   {end:<10} {line}"))?;
+        }
     }
     let flows = &report.flows;
     console.line(format_args!(
         "   {:<23} {:>5} {:>6} {:>15} {:>14} {:>7}",
-        format!("layer 4: {} flows, {} live", flows.opened, flows.live),
+        format!("{} flows, {} live", flows.opened, flows.live),
         "flows",
         "share",
         "packets to/from",
@@ -50,16 +54,21 @@ pub fn print(console: &mut Console, topology: Topology, report: &Report) -> Resu
     report.layer7.as_ref().map_or(Ok(()), |layer7| print_layer7(console, layer7))
 }
 
-/// What layer 7 did, in as few lines as there are services and groups to tell of.
+/// What layer 7 did.
 fn print_layer7(console: &mut Console, layer7: &Layer7) -> Result<(), LabError> {
     let Connections { opened, ended } = layer7.connections;
     let requests = layer7.sites.iter().map(|site| site.requests).fold(0, u64::saturating_add);
+    let answers = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| {
+        let ends = layer7.sites.iter().flat_map(|site| &site.ends).filter(|end| end.word == class);
+        (ends.fold(0, |sum: u64, end| sum.saturating_add(end.count)), class)
+    });
+    let answers: Vec<_> = answers.iter().filter(|(count, _)| *count > 0).collect();
+    let answers: Vec<_> = answers.iter().map(|(count, class)| format!("{count} answered {class}")).collect();
     console.line(format_args!(
-        "   layer 7: {opened} connections of clients, {} live; {requests} requests",
-        opened.saturating_sub(ended)
+        "   layer 7: {opened} connections of clients, {} live; {requests} requests: {}",
+        opened.saturating_sub(ended),
+        if answers.is_empty() { "none answered".to_owned() } else { answers.join(", ") }
     ))?;
-    let ends = layer7.sites.iter().flat_map(|site| site.ends.iter().map(move |end| (&site.name, end)));
-    let ends: Vec<_> = ends.map(|(site, end)| format!("{site}: {} {}", end.count, end.word)).collect();
     let groups: Vec<_> = layer7
         .groups()
         .iter()
@@ -68,12 +77,7 @@ fn print_layer7(console: &mut Console, layer7: &Layer7) -> Result<(), LabError> 
             format!("{group} {opened}/{reused}")
         })
         .collect();
-    for (title, parts) in [("", ends), ("upstreams opened/reused: ", groups)] {
-        for line in wrap(&format!("{title}{}", parts.join(", ")), 74) {
-            console.line(format_args!("   {line}"))?;
-        }
-    }
-    Ok(())
+    console.line(format_args!("   upstreams opened/reused: {}", groups.join(", ")))
 }
 
 /// The backends that got flows, each with all its endpoints together.

@@ -41,6 +41,8 @@ pub struct Story {
     requests: usize,
     /// The number of the last act: not every story has all of them.
     acts: usize,
+    /// The last thing that was said of a failure: once is enough.
+    remarked: String,
 }
 
 /// One try, and the act it belongs to.
@@ -70,7 +72,15 @@ enum Expect {
 impl Story {
     /// A story that has not begun.
     pub const fn new(topology: Topology) -> Self {
-        Self { topology, told: Vec::new(), calls: Vec::new(), surprise: None, requests: 0, acts: 0 }
+        Self {
+            topology,
+            told: Vec::new(),
+            calls: Vec::new(),
+            surprise: None,
+            requests: 0,
+            acts: 0,
+            remarked: String::new(),
+        }
     }
 
     /// An act: requests to the VIP, and who answers them.
@@ -80,7 +90,10 @@ impl Story {
     /// The lab's; what the network does is told, not returned.
     pub fn requests(&mut self, console: &mut Console, network: &mut dyn Network) -> Result<(), LabError> {
         let target = self.web(Family::V4);
-        self.heading(console, format_args!("Six requests: the client asks for http://{target}/"))?;
+        self.heading(
+            console,
+            format_args!("Layer 4: http://{target}/ six times, then what is not TCP or IPv4"),
+        )?;
         let mut attempts = Vec::new();
         for _ in 0..REQUESTS {
             attempts.push(self.attempt(network, "requests", Try::Http(target), Expect::Answer)?);
@@ -107,7 +120,7 @@ impl Story {
         Ok(())
     }
 
-    /// An act: UDP, ping, IPv6, and a port where there is nothing.
+    /// The rest of that act: UDP, ping, IPv6, and a port where there is nothing.
     ///
     /// # Errors
     ///
@@ -118,7 +131,6 @@ impl Story {
         network: &mut dyn Network,
         servers: Servers,
     ) -> Result<(), LabError> {
-        self.heading(console, "Layer 4 is not only TCP and IPv4, and a port without a service refuses")?;
         let (v4, v6) = (self.topology.vip(Family::V4), self.topology.vip(Family::V6));
         let tries = match servers {
             Servers::BuiltIn => vec![
@@ -140,12 +152,12 @@ impl Story {
                 }
                 Try::Ping(target) => (target.to_string(), describe(console, &attempt)),
             };
-            cells.push(format!("{word:<5}{target:<14} {came}"));
+            cells.push(format!("{word:<4} {target:<14} {came}"));
         }
         let target = SocketAddr::new(v4, topology::NOTHING);
         let attempt = self.attempt(network, "nothing", Try::Http(target), Expect::Refusal)?;
         cells.push(format!("HTTP {target:<14} {}", describe(console, &attempt)));
-        cells.chunks(2).try_for_each(|row| console.line(format_args!("   {}", row.join("   "))))
+        cells.chunks(2).try_for_each(|row| console.line(format_args!("   {}", row.join("  "))))
     }
 
     /// An act: a backend's server ends, then a whole backend, while requests go on.
@@ -217,7 +229,12 @@ impl Story {
         } else {
             "The balancer has not noticed.".to_owned()
         };
-        console.line(format_args!("   {remark}"))
+        if remark == self.remarked {
+            return Ok(());
+        }
+        console.line(format_args!("   {remark}"))?;
+        self.remarked = remark;
+        Ok(())
     }
 
     /// What layer 7 would have told, where it cannot.
@@ -324,7 +341,7 @@ fn describe(console: &Console, attempt: &Attempt) -> String {
 }
 
 fn column(text: &str, attempt: &Attempt) -> String {
-    format!("{text:<11} {:>7}", milliseconds(attempt.micros))
+    format!("{text:<9} {:>7}", milliseconds(attempt.micros))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people, to a tenth")]

@@ -41,6 +41,9 @@ Examples:
 pub struct Args {
     #[command(subcommand)]
     part: Option<Part>,
+    /// Print the configuration of the balancer, both layers in one file, and end.
+    #[arg(long, conflicts_with_all = ["hold", "shell", "json", "memory"])]
+    print_config: bool,
     #[command(flatten)]
     options: options::Options,
 }
@@ -172,6 +175,7 @@ impl Args {
     /// The lab could not be built, or something in it failed that should not.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.part {
+            None if self.print_config => play::print_config(&self.options),
             None => play::run(&self.options),
             Some(Part::Serve(args)) => serve(args),
             Some(Part::Load(args)) => load(args),

@@ -5,7 +5,6 @@ use crate::lab::topology::{self, Topology};
 use crate::packet::Family;
 
 /// How the story goes.
-#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// How many backends, 1 to 16.
@@ -32,9 +31,6 @@ pub struct Options {
     /// No story: a prompt inside the client, the balancer or a backend.
     #[arg(long, value_name = "HOST", conflicts_with_all = ["hold", "json", "memory"])]
     pub shell: Option<String>,
-    /// Print the configuration of the balancer, both layers in one file, and end.
-    #[arg(long, conflicts_with_all = ["hold", "shell", "json", "memory"])]
-    pub print_config: bool,
     /// Print one JSON object at the end and nothing else.
     #[arg(long)]
     pub json: bool,

@@ -61,7 +61,7 @@ layer 7 all the same: fourseven lab --hold --backend-cmd ... and, in the client,
 ///
 /// The lab could not be built, or a part of it failed.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let topology = Topology::new(options.backends).ok_or_else(|| anyhow::anyhow!("1 to 16 backends"))?;
+    let topology = topology(options)?;
     if let Some(host) = options.shell.as_ref().filter(|host| !topology.has_host(host)) {
         let last = Topology::backend_name(options.backends);
         output::say(format_args!("no host is called `{host}`: client, balancer, backend-1 to {last} are"));
@@ -72,10 +72,6 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if check::usable(source, checked).is_none() {
         return Ok(ExitCode::from(WRONG));
     }
-    if options.print_config {
-        output::print(super::balancer::shown(options, topology))?;
-        return Ok(ExitCode::SUCCESS);
-    }
     // Nobody's to mend, and so not a matter of where it is played.
     let plan = super::balancer::plan(options, topology)?;
     let console = if options.json { Console::silent() } else { Console::stdout() };
@@ -85,6 +81,20 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         played => played,
     }
+}
+
+/// Prints the configuration of the balancer in namespaces.
+///
+/// # Errors
+///
+/// Standard output does not take it.
+pub fn print_config(options: &Options) -> anyhow::Result<ExitCode> {
+    output::print(super::balancer::shown(options, topology(options)?))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn topology(options: &Options) -> anyhow::Result<Topology> {
+    Topology::new(options.backends).ok_or_else(|| anyhow::anyhow!("1 to 16 backends"))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -181,11 +191,13 @@ impl Play<'_> {
 
     /// What the balancer is, and what device it got. What it changed in its namespace is left out.
     fn balancer_says(&mut self, said: &[String]) -> Result<(), LabError> {
-        self.console.line("  balancer: fourseven run -c lab.toml (fourseven lab --print-config shows it)")?;
         for line in said.iter().filter(|line| line.starts_with("device ") || line.starts_with("warning:")) {
             // Of a device, its kind is enough here; `run` says why as well.
             let short = line.strip_prefix("device ").and_then(|rest| rest.rsplit_once(": "));
-            let short = short.map_or_else(|| line.clone(), |(kind, _)| format!("device {kind}"));
+            let short = short.map_or_else(
+                || line.clone(),
+                |(device, _)| format!("balancer: fourseven run -c lab.toml; device {device}"),
+            );
             self.console.line(format_args!("  {short}"))?;
         }
         Ok(())
@@ -276,23 +288,18 @@ impl Play<'_> {
     /// What to try next.
     fn next(&mut self) -> Result<(), LabError> {
         self.console.line("")?;
-        let dnat = ("--nat dnat", "the backends see the client's own address");
         let more = if self.is_in_memory() {
-            [
-                ("--scheduler mh", "the flow's addresses choose its backend"),
-                ("--json", "the same for programs"),
-            ]
+            [("--nat dnat", "the backends see the client's own address"), ("--json", "the same for programs")]
         } else {
             [
-                ("--shell client", "a prompt in the client: curl, ping, tcpdump"),
-                ("--hold", "keep the network, and end backends yourself"),
+                ("--print-config", "the balancer's configuration, both layers"),
+                ("--hold", "keep the network, and type in it yourself"),
             ]
         };
-        let first = (self.options.nat == "full").then_some(dnat);
-        for (place, (command, remark)) in first.into_iter().chain(more).enumerate() {
+        for (place, (command, remark)) in more.into_iter().enumerate() {
             let word = if place == 0 { "Next" } else { "" };
             let word = self.console.paint(Look::Heading, format_args!("{word:<6}"));
-            self.console.line(format_args!("{word} fourseven lab {command:<16} {remark}"))?;
+            self.console.line(format_args!("{word} fourseven lab {command:<14}  {remark}"))?;
         }
         Ok(())
     }

@@ -45,39 +45,26 @@ impl Story {
     /// An act: TLS that goes through.
     fn through(&mut self, console: &mut Console, network: &mut dyn Layer7) -> Result<(), LabError> {
         let (host, port) = (topology::SHOP, topology::HTTPS_THROUGH);
-        self.heading(console, format_args!("TLS through layer 4: https://{host}:{port}/"))?;
+        self.heading(console, format_args!("TLS through layer 4, unread: https://{host}:{port}/"))?;
         let asks = vec![Ask::of(host, "/api/users"), Ask::of(host, "/img/cat")];
         let visited = self.visit(network, "through", port, Over::New, asks)?;
         self.must_be_signed_by("through", &visited, topology::AUTHORITY_OF_BACKENDS);
         let (Some(connection), Some(last)) = (&visited.connection, visited.answers.last()) else {
             return broken(console, &visited);
         };
-        for said in &visited.answers {
-            console.line(format_args!("   {:<24} {}", said.ask.path, who(console, said)))?;
-        }
+        let cell = |said: &Said| format!("{}  {}", said.ask.path, who(console, said));
+        let cells: Vec<_> = visited.answers.iter().map(cell).collect();
+        console.line(format_args!("   {}", cells.join("   ")))?;
         certificate(console, connection)?;
         let seen = last.seen.map(|seen| seen.to_string()).unwrap_or_default();
         let backend = last.backend.as_deref().unwrap_or("a backend");
-        console.line(format_args!(
-            "   one connection: sent from {}, {backend} sees it from {seen}",
-            connection.client
-        ))?;
-        let backends: BTreeSet<_> = visited.answers.iter().map(|said| &said.backend).collect();
-        if backends.len() == 1 {
-            console.line(
-                "   Its packets all go to one backend. What is in them is between that and the client.",
-            )?;
-        }
-        Ok(())
+        console.line(format_args!("   one connection: {} ▸ {backend}, which sees {seen}", connection.client))
     }
 
     /// An act: TLS that ends at the balancer.
     fn ended(&mut self, console: &mut Console, network: &mut dyn Layer7) -> Result<(), LabError> {
         let (host, port) = (topology::SHOP, topology::HTTPS);
-        self.heading(
-            console,
-            format_args!("TLS ended at layer 7: https://{host}/, one connection of the client"),
-        )?;
+        self.heading(console, format_args!("TLS ended at layer 7: https://{host}/, over one connection"))?;
         let asks = vec![
             Ask::of(host, "/api/users"),
             Ask::of(host, "/api/users"),
@@ -90,27 +77,21 @@ impl Story {
         for said in &visited.answers {
             let url = format!("{}{}", said.ask.host, said.ask.path);
             let seen = said.seen.map(|seen| format!("  sees {seen}")).unwrap_or_default();
-            console.line(format_args!("   {url:<24} {}{seen}", who(console, said)))?;
+            console.line(format_args!("   {url:<26} {}{seen}", who(console, said)))?;
         }
         certificate(console, connection)?;
-        console.line(format_args!(
-            "   first connection: from {} to the balancer, and no further",
-            connection.client
-        ))?;
-        if let Some(Said { seen: Some(seen), forwarded_for: Some(client), .. }) = visited.answers.last() {
-            let balancer = self.topology.backend_router(Family::V4);
-            let whose = if seen.ip() == balancer { "the balancer's " } else { "" };
-            console.line(format_args!(
-                "   second ones: from {whose}{}, which says X-Forwarded-For: {client}",
-                seen.ip()
-            ))?;
-        }
         self.must_be_routed(&visited);
-        let backends: BTreeSet<_> = visited.answers.iter().filter_map(|said| said.backend.as_ref()).collect();
-        if backends.len() > 1 {
-            console.line("   The balancer reads each request, and sends it where its host and path say.")?;
-        }
-        Ok(())
+        let Some(Said { backend: Some(backend), seen: Some(seen), forwarded_for, .. }) =
+            visited.answers.last()
+        else {
+            return Ok(());
+        };
+        console
+            .line(format_args!("   two connections: {} ▸ balancer, {seen} ▸ {backend}", connection.client))?;
+        let told = forwarded_for.as_deref().unwrap_or("nothing");
+        console.line(format_args!(
+            "   The second says X-Forwarded-For: {told}. Host and path chose the backend."
+        ))
     }
 
     /// An act: upstreams of the two kinds.
@@ -174,22 +155,16 @@ impl Story {
         let counts = network.account()?.layer7.unwrap_or_default();
         network.start_server(victim)?;
         let cells = |visited: &Visited| visited.answers.iter().map(mark).collect::<Vec<_>>();
-        marks(console, &format!("#1-#{AROUND} by backend"), &cells(&before))?;
         let name = Topology::backend_name(victim);
-        console.line(format_args!("   {name}: its server is ended."))?;
-        marks(console, &format!("#{}-#{} by backend", AROUND + 1, 2 * AROUND), &cells(&after))?;
+        marks(console, &format!("before {name}'s server is ended, by backend"), &cells(&before))?;
+        marks(console, &format!("after  {name}'s server is ended, by backend"), &cells(&after))?;
         if let Some(why) = before.failed.as_ref().or(after.failed.as_ref()) {
             return console.line(format_args!("   {}", console.paint(Look::Bad, why)));
         }
         let vain = counts.times("api", "unopened").saturating_sub(counted.times("api", "unopened"));
         let all = before.answers.iter().chain(&after.answers).all(|said| said.status == 200);
         let came = if all { "All were answered" } else { "NOT all were answered with 200" };
-        let vain = match vain {
-            0 => format!("{name} was not asked"),
-            1 => format!("1 that {name} refused was sent elsewhere"),
-            some => format!("{some} that {name} refused were sent elsewhere"),
-        };
-        console.line(format_args!("   {came}: {vain}, and the client learnt nothing of it."))
+        console.line(format_args!("   {came}; {vain} that {name} had refused were asked again elsewhere."))
     }
 
     fn visit(
@@ -238,7 +213,7 @@ fn who(console: &Console, said: &Said) -> String {
     let ok = said.status == 200;
     let text = said.backend.clone().filter(|_| ok).unwrap_or_else(|| format!("status {}", said.status));
     let look = if ok { Look::Good } else { Look::Bad };
-    console.paint(look, format_args!("{text:<11} {:>7}", super::milliseconds(said.micros)))
+    console.paint(look, format_args!("{text:<9} {:>7}", super::milliseconds(said.micros)))
 }
 
 fn mark(said: &Said) -> String {
@@ -253,7 +228,7 @@ fn certificate(console: &mut Console, connection: &Connection) -> Result<(), Lab
         topology::AUTHORITY_OF_BALANCER => "the balancer's",
         _ => "a stranger's",
     };
-    console.line(format_args!("   certificate: {subject}, signed by {issuer}: {whose}"))
+    console.line(format_args!("   certificate: {subject}, by {issuer}: {whose}"))
 }
 
 fn broken(console: &mut Console, visited: &Visited) -> Result<(), LabError> {
