@@ -124,7 +124,8 @@ impl Account {
     pub fn report(&self) -> Report {
         let totals = Totals::of(self.counters.iter().map(Arc::as_ref));
         let layer7 = self.layer7.as_ref().map(|read| read());
-        Report::new(&self.services, &totals, self.flows.live().into()).with_layer7(layer7)
+        let live = u64::from(self.flows.live()) + u64::from(self.flows.left());
+        Report::new(&self.services, &totals, live).with_layer7(layer7)
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Shared {
 #[repr(align(128))]
 struct Counts {
     live: AtomicU32,
+    /// Flows that were live when their workers went.
+    left: AtomicU32,
     memory: AtomicUsize,
     workers: AtomicU64,
 }
@@ -90,6 +92,16 @@ impl Shared {
     /// How many flows there are now, of all workers.
     pub fn live(&self) -> u32 {
         self.counts.live.load(Relaxed)
+    }
+
+    /// How many there were when their workers went: a run that is over still has to account for them.
+    pub fn left(&self) -> u32 {
+        self.counts.left.load(Relaxed)
+    }
+
+    /// Takes note of flows whose worker goes.
+    pub(super) fn leave(&self, flows: usize) {
+        self.counts.left.fetch_add(u32::try_from(flows).unwrap_or(u32::MAX), Relaxed);
     }
 
     /// The most flows that there can be.

@@ -413,6 +413,7 @@ impl FlowTable {
 impl Drop for FlowTable {
     fn drop(&mut self) {
         let all: Vec<u32> = self.slab.live().collect();
+        self.shared.leave(all.len());
         for index in all {
             self.end(Instant::START, index, Why::Removed);
         }

@@ -116,6 +116,26 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Joins items by commas, into lines of at most `width` characters, and breaks none.
+pub fn list(items: &[String], width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for item in items {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 3 + item.chars().count() <= width => {
+                line.push_str(", ");
+                line.push_str(item);
+            }
+            last => {
+                if let Some(line) = last {
+                    line.push(',');
+                }
+                lines.push(item.clone());
+            }
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +145,14 @@ mod tests {
         assert_eq!(wrap("to be or not to be", 8), ["to be or", "not to", "be"]);
         assert_eq!(wrap("unbreakable", 4), ["unbreakable"]);
         assert_eq!(wrap("", 4), [""]);
+    }
+
+    #[test]
+    fn items_of_a_list_stay_whole() {
+        let items = ["1 a", "22 b", "3 c"].map(str::to_owned);
+        assert_eq!(list(&items, 11), ["1 a, 22 b,", "3 c"]);
+        assert_eq!(list(&items, 2), ["1 a,", "22 b,", "3 c"]);
+        assert!(list(&[], 9).is_empty());
     }
 
     #[test]

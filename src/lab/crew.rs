@@ -30,6 +30,7 @@ use super::attempt::{Attempt, Try};
 use super::clock;
 use super::error::LabError;
 use super::order::{Answer, Order, say};
+use super::visit::{Visit, Visited};
 
 /// How long a host may take to answer: longer than its own tries wait.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -236,6 +237,27 @@ impl Crew {
         }
     }
 
+    /// Orders a visit, and waits for what comes of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Crew::attempt`].
+    pub fn visit(&mut self, id: HostId, what: Visit) -> Result<Visited, LabError> {
+        self.order(id, &Order::Visit { what })?;
+        match self.hear(id)? {
+            Answer::Visited { visited } => Ok(visited),
+            other => Err(self.unexpected(id, other)),
+        }
+    }
+
+    /// Sends a host's process a signal.
+    pub fn signal(&self, id: HostId, signal: Signal) {
+        let pid = i32::try_from(self.pid(id)).unwrap_or(0);
+        if pid > 0 {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
     fn answer(&mut self, id: HostId, want: &Answer) -> Result<(), LabError> {
         let answer = self.hear(id)?;
         if answer == *want { Ok(()) } else { Err(self.unexpected(id, answer)) }
@@ -318,10 +340,7 @@ impl Crew {
         let Ok(host) = self.host_mut(id) else { return String::new() };
         host.ending = true;
         if !host.gone && host.child.try_wait().is_ok_and(|status| status.is_none()) {
-            let pid = i32::try_from(host.child.id()).unwrap_or(0);
-            if pid > 0 {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            }
+            self.signal(id, Signal::SIGTERM);
         }
         // Neither a signal nor the end of another host may cut this short: it is bounded anyway.
         while self.host(id).is_some_and(|host| !host.gone) {

@@ -14,20 +14,23 @@
 //! The wish to be killed with the parent survives `exec`, so it also holds for the balancer; it
 //! is bound to the *thread* that spawned the host, so the director spawns from its main thread.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
+use super::browser::Browser;
 use super::client;
-use super::order::{Answer, Order, hear, say};
+use super::order::{Answer, Order, TextFile, hear, say};
 use super::serve::Serving;
 use super::topology::LinkEnd;
 use crate::io::IoError;
@@ -70,6 +73,7 @@ pub fn die_with(parent: u32) -> io::Result<()> {
 #[derive(Default)]
 struct Host {
     serving: Option<Serving>,
+    browser: Option<Browser>,
 }
 
 impl Host {
@@ -80,7 +84,13 @@ impl Host {
             Order::StopServing => self.serving = None,
             Order::AwaitListener { at, patience } => await_listener(at, patience)?,
             Order::Try { what } => return Ok(Answer::Tried { attempt: client::attempt(what) }),
-            Order::Become { arguments } => return Err(become_program(&arguments)),
+            Order::Trust { authorities } => self.browser = Some(Browser::trusting(&authorities)?),
+            Order::Visit { what } => {
+                let nobody = || io::Error::other("this host trusts nobody");
+                let visited = self.browser.as_mut().ok_or_else(nobody)?.visit(&what);
+                return Ok(Answer::Visited { visited });
+            }
+            Order::Become { arguments, files } => return Err(become_program(arguments, files)),
         }
         Ok(Answer::Done)
     }
@@ -114,8 +124,31 @@ fn set_up(links: &[LinkEnd]) -> Result<(), IoError> {
 }
 
 /// Returns only if it fails.
-fn become_program(arguments: &[String]) -> io::Error {
+fn become_program(mut arguments: Vec<String>, mut files: Vec<TextFile>) -> io::Error {
+    let mut open = Vec::new();
+    for place in 0..files.len() {
+        let (done, rest) = files.split_at_mut(place.saturating_add(1));
+        let Some(TextFile { name, text }) = done.last() else { continue };
+        let file = match in_memory(name, text) {
+            Ok(file) => file,
+            Err(error) => return error,
+        };
+        let (word, path) = (format!("{{{name}}}"), format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let later = rest.iter_mut().map(|file| &mut file.text);
+        for text in later.chain(&mut arguments) {
+            *text = text.replace(&word, &path);
+        }
+        open.push(file);
+    }
     Command::new("/proc/self/exe").arg0("fourseven").args(arguments).exec()
+}
+
+/// A file that has no place in any file system, and so is gone with its last reader. It stays open when this program
+/// is replaced.
+fn in_memory(name: &str, text: &str) -> io::Result<File> {
+    let mut file = File::from(memfd_create(name, MFdFlags::empty())?);
+    file.write_all(text.as_bytes())?;
+    Ok(file)
 }
 
 fn await_listener(at: SocketAddr, patience: Duration) -> io::Result<()> {

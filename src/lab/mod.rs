@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod attempt;
+pub mod browser;
 pub mod client;
 mod clock;
 pub mod console;
@@ -25,5 +26,6 @@ pub mod sandbox;
 pub mod serve;
 pub mod story;
 pub mod topology;
+pub mod visit;
 
 pub use error::LabError;

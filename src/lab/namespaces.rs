@@ -8,15 +8,18 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use super::attempt::{Attempt, Try};
 use super::crew::{Crew, HostId};
 use super::error::LabError;
-use super::network::Network;
-use super::order::Order;
+use super::network::{Layer7, Network};
+use super::order::{Order, TextFile};
 use super::report::Report;
 use super::sandbox::Forbidden;
-use super::serve::Serve;
+use super::serve::{Certificate, Serve};
 use super::topology::{self, BALANCER, CLIENT, Topology};
+use super::visit::{Visit, Visited};
 use crate::io::host::Netlink;
 use crate::packet::Family;
 
@@ -38,6 +41,12 @@ pub struct Plan {
     pub topology: Topology,
     /// The arguments that make `fourseven` the balancer.
     pub balancer: Vec<String>,
+    /// The files that they name.
+    pub files: Vec<TextFile>,
+    /// The backends' certificates, by their numbers less one.
+    pub certificates: Vec<Certificate>,
+    /// Whom the client trusts: certificates in PEM.
+    pub authorities: String,
     /// A shell command to run as each backend, in place of the built-in servers.
     pub backend_command: Option<String>,
 }
@@ -50,6 +59,7 @@ pub struct Namespaces {
     client: HostId,
     balancer: HostId,
     backends: Vec<Backend>,
+    certificates: Vec<Certificate>,
     said: Vec<String>,
 }
 
@@ -76,7 +86,8 @@ impl Namespaces {
             .backends()
             .map(|number| Ok(Backend { host: crew.spawn(&Topology::backend_name(number))?, foreign: None }))
             .collect::<Result<Vec<_>, LabError>>()?;
-        let mut lab = Self { crew, topology, client, balancer, backends, said: Vec::new() };
+        let certificates = plan.certificates.clone();
+        let mut lab = Self { crew, topology, client, balancer, backends, certificates, said: Vec::new() };
         let hosts: Vec<_> = lab.hosts().collect();
         for &host in &hosts {
             lab.crew.greet(host)?;
@@ -84,7 +95,9 @@ impl Namespaces {
         lab.plug()?;
         lab.set_up(&hosts)?;
         lab.start_backends(plan.backend_command.as_deref())?;
-        lab.start_balancer(plan.balancer.clone())?;
+        let trust = Order::Trust { authorities: plan.authorities.clone() };
+        lab.crew.carry_out(lab.client, &trust)?;
+        lab.start_balancer(plan.balancer.clone(), plan.files.clone())?;
         Ok(lab)
     }
 
@@ -144,21 +157,27 @@ impl Namespaces {
 
     fn start_servers(&mut self) -> Result<(), LabError> {
         for (number, backend) in self.topology.backends().zip(&self.backends) {
-            let addresses = [Family::V4, Family::V6].map(|family| self.topology.backend(family, number));
-            let at = |port| addresses.map(|address| SocketAddr::new(address, port)).to_vec();
-            let what = Serve {
-                name: Topology::backend_name(number),
-                http: at(topology::BACKEND),
-                tcp_echo: at(topology::BACKEND_ECHO),
-                udp_echo: at(topology::BACKEND),
-                ..Serve::default()
-            };
-            self.crew.order(backend.host, &Order::Serve { what })?;
+            self.crew.order(backend.host, &Order::Serve { what: self.server(number) })?;
         }
         for backend in &self.backends {
             self.crew.done(backend.host)?;
         }
         Ok(())
+    }
+
+    /// What a backend serves.
+    fn server(&self, number: u8) -> Serve {
+        let addresses = [Family::V4, Family::V6].map(|family| self.topology.backend(family, number));
+        let at = |port| addresses.map(|address| SocketAddr::new(address, port)).to_vec();
+        Serve {
+            name: Topology::backend_name(number),
+            http: at(topology::BACKEND),
+            https: at(topology::BACKEND_TLS),
+            certificate: self.certificates.get(usize::from(number).saturating_sub(1)).cloned(),
+            tcp_echo: at(topology::BACKEND_ECHO),
+            udp_echo: at(topology::BACKEND),
+            ..Serve::default()
+        }
     }
 
     fn start_foreign(&mut self, command: &str) -> Result<(), LabError> {
@@ -203,8 +222,8 @@ impl Namespaces {
         Err(failed(format!("does not listen on {at}")))
     }
 
-    fn start_balancer(&mut self, arguments: Vec<String>) -> Result<(), LabError> {
-        self.crew.order(self.balancer, &Order::Become { arguments })?;
+    fn start_balancer(&mut self, arguments: Vec<String>, files: Vec<TextFile>) -> Result<(), LabError> {
+        self.crew.order(self.balancer, &Order::Become { arguments, files })?;
         if let Some(lines) = self.crew.await_log(self.balancer, "ready:", BALANCER_PATIENCE)? {
             self.said = lines;
             return Ok(());
@@ -302,13 +321,42 @@ impl Network for Namespaces {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Report, LabError> {
-        let account = self.crew.end(self.balancer, END_PATIENCE);
-        serde_json::from_str(&account).map_err(|error| LabError::Failed {
-            host: BALANCER.into(),
-            why: format!("its account cannot be read: {error}\n{account}"),
-        })
+    fn layer7(&mut self) -> Option<&mut dyn Layer7> {
+        // The user's own servers are not known to speak TLS.
+        let built_in = self.backends.iter().all(|backend| backend.foreign.is_none());
+        built_in.then_some(self as &mut dyn Layer7)
     }
+
+    fn finish(&mut self) -> Result<Report, LabError> {
+        read_account(&self.crew.end(self.balancer, END_PATIENCE))
+    }
+}
+
+impl Layer7 for Namespaces {
+    fn visit(&mut self, what: Visit) -> Result<Visited, LabError> {
+        self.crew.visit(self.client, what)
+    }
+
+    fn account(&mut self) -> Result<Report, LabError> {
+        self.crew.signal(self.balancer, Signal::SIGUSR1);
+        let lines = self.crew.await_log(self.balancer, "{", END_PATIENCE)?.unwrap_or_default();
+        read_account(lines.last().map_or("", String::as_str))
+    }
+
+    fn start_server(&mut self, backend: u8) -> Result<(), LabError> {
+        let what = self.server(backend);
+        match self.backend(backend).map(|backend| backend.host) {
+            Some(host) => self.crew.carry_out(host, &Order::Serve { what }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn read_account(account: &str) -> Result<Report, LabError> {
+    serde_json::from_str(account).map_err(|error| LabError::Failed {
+        host: BALANCER.into(),
+        why: format!("its account cannot be read: {error}\n{account}"),
+    })
 }
 
 impl Drop for Namespaces {

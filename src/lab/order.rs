@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::attempt::{Attempt, Try};
 use super::serve::Serve;
 use super::topology::LinkEnd;
+use super::visit::{Visit, Visited};
 
 /// What a host can be told to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,12 +41,33 @@ pub enum Order {
         /// What.
         what: Try,
     },
+    /// Trust those who sign with these certificates, for visits.
+    Trust {
+        /// The certificates, in PEM.
+        authorities: String,
+    },
+    /// Make a visit, and say what came of it.
+    Visit {
+        /// What.
+        what: Visit,
+    },
     /// Become the balancer: replace this program, in this process and so in this namespace, by
     /// `fourseven` with these arguments. There is no answer unless that fails.
     Become {
         /// The arguments, from the subcommand on.
         arguments: Vec<String>,
+        /// Files that are there for it, in memory, as long as it runs.
+        files: Vec<TextFile>,
     },
+}
+
+/// A file by its text. Where its name stands in braces, in the text of a later file or in an argument, the path is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextFile {
+    /// Its name.
+    pub name: String,
+    /// What is in it.
+    pub text: String,
 }
 
 /// What a host says.
@@ -60,6 +82,11 @@ pub enum Answer {
     Tried {
         /// The try.
         attempt: Attempt,
+    },
+    /// What came of a visit.
+    Visited {
+        /// That.
+        visited: Visited,
     },
     /// The order could not be carried out.
     Failed {
@@ -103,7 +130,10 @@ mod tests {
         let orders = [
             Order::StopServing,
             Order::Try { what: Try::Http("[fd47::1]:80".parse().unwrap()) },
-            Order::Become { arguments: vec!["run".into(), "two\nlines".into()] },
+            Order::Become {
+                arguments: vec!["run".into(), "two\nlines".into()],
+                files: vec![TextFile { name: "a".into(), text: "b\n".into() }],
+            },
         ];
         let mut wire = Vec::new();
         for order in &orders {

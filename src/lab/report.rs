@@ -15,8 +15,90 @@ pub struct Report {
     pub flows: Flows,
     /// The services and their backends.
     pub services: Vec<ServiceCount>,
+    /// What layer 7 did, where it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer7: Option<Layer7>,
     /// Whether the balancer itself says that its sums agree.
     pub agree: bool,
+}
+
+/// What layer 7 did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer7 {
+    /// The clients' connections.
+    pub connections: Connections,
+    /// Its services.
+    pub sites: Vec<SiteCount>,
+    /// The backends of its groups.
+    pub upstreams: Vec<UpstreamCount>,
+}
+
+/// Clients' TCP connections, which end at the balancer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Were opened.
+    pub opened: u64,
+    /// Ended, for all reasons together.
+    pub ended: u64,
+}
+
+/// One service of layer 7.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteCount {
+    /// Its name.
+    pub name: String,
+    /// Requests that came whole.
+    pub requests: u64,
+    /// What became of them, and of sessions.
+    pub ends: Vec<WordCount>,
+}
+
+/// One backend of one group, or a sum of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamCount {
+    /// The group's name.
+    pub group: String,
+    /// The backend's endpoint.
+    pub backend: String,
+    /// Requests over an upstream that was opened for them.
+    pub opened: u64,
+    /// Requests over an upstream that had served others before.
+    pub reused: u64,
+    /// Why upstreams were opened and dropped, and what failed.
+    pub ends: Vec<WordCount>,
+}
+
+/// How often something with a word of its own occurred.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WordCount {
+    /// The word.
+    pub word: String,
+    /// How often.
+    pub count: u64,
+}
+
+impl Layer7 {
+    /// The names of the groups, in the order of the configuration.
+    pub fn groups(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.upstreams.iter().map(|upstream| upstream.group.as_str()).collect();
+        names.dedup();
+        names
+    }
+
+    /// How many requests of a group had an upstream opened for them, and how many an upstream that was there.
+    pub fn upstreams(&self, group: &str) -> (u64, u64) {
+        let of = self.upstreams.iter().filter(|upstream| upstream.group == group);
+        of.fold((0, 0), |(opened, reused), upstream| {
+            (opened.saturating_add(upstream.opened), reused.saturating_add(upstream.reused))
+        })
+    }
+
+    /// How often this occurred to the upstreams of a group.
+    pub fn times(&self, group: &str, word: &str) -> u64 {
+        let of = self.upstreams.iter().filter(|upstream| upstream.group == group);
+        let ends = of.flat_map(|upstream| &upstream.ends).filter(|end| end.word == word);
+        ends.fold(0, |sum, end| sum.saturating_add(end.count))
+    }
 }
 
 /// Packets, by what became of them.
@@ -93,6 +175,22 @@ pub struct BackendCount {
     pub refused: u64,
 }
 
+impl BackendCount {
+    /// Adds what another one counted.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, more) in [
+            (&mut self.flows, other.flows),
+            (&mut self.packets_original, other.packets_original),
+            (&mut self.packets_reply, other.packets_reply),
+            (&mut self.bytes_original, other.bytes_original),
+            (&mut self.bytes_reply, other.bytes_reply),
+            (&mut self.refused, other.refused),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
 impl Report {
     /// The first sum that does not come out, if one does not.
     pub fn disagreement(&self) -> Option<String> {
@@ -161,8 +259,25 @@ mod tests {
                 name: "web".into(),
                 backends: vec![BackendCount { flows: 3, ..BackendCount::default() }],
             }],
+            layer7: None,
             agree: true,
         }
+    }
+
+    #[test]
+    fn a_group_is_the_sum_of_its_backends() {
+        let upstream = |group: &str, opened| UpstreamCount {
+            group: group.into(),
+            opened,
+            reused: 10,
+            ends: vec![WordCount { word: "unopened".into(), count: 2 }],
+            ..UpstreamCount::default()
+        };
+        let upstreams = vec![upstream("api", 1), upstream("api", 2), upstream("img", 4)];
+        let layer7 = Layer7 { upstreams, ..Layer7::default() };
+        assert_eq!(layer7.groups(), ["api", "img"]);
+        assert_eq!((layer7.upstreams("api"), layer7.times("api", "unopened")), ((3, 20), 4));
+        assert_eq!((layer7.upstreams("none"), layer7.times("img", "cold")), ((0, 0), 0));
     }
 
     #[test]

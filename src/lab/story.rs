@@ -7,17 +7,20 @@
 //! explains an answer looks at the answer first. [`Story::surprise`] is the first thing that should
 //! not have happened: silence, or a request that failed while its backend was well.
 
+mod layer7;
+
 use std::fmt;
 use std::net::SocketAddr;
 
 use serde::Serialize;
 
 use super::attempt::{Attempt, End, Try};
-use super::console::{Console, Look};
+use super::console::{Console, Look, wrap};
 use super::error::LabError;
 use super::network::Network;
 use super::topology::{self, Topology};
 use crate::packet::Family;
+pub use layer7::Call;
 
 /// Requests in the first act.
 const REQUESTS: usize = 6;
@@ -30,12 +33,16 @@ pub struct Story {
     topology: Topology,
     /// What every try came to, act by act.
     pub told: Vec<Told>,
+    /// What every visit came to.
+    pub calls: Vec<Call>,
     /// The first thing that should not have happened.
     pub surprise: Option<String>,
     /// The number of the last request over HTTP.
     requests: usize,
     /// The number of the last act: not every story has all of them.
     acts: usize,
+    /// The last thing that was said of a failure: once is enough.
+    remarked: String,
 }
 
 /// One try, and the act it belongs to.
@@ -65,7 +72,15 @@ enum Expect {
 impl Story {
     /// A story that has not begun.
     pub const fn new(topology: Topology) -> Self {
-        Self { topology, told: Vec::new(), surprise: None, requests: 0, acts: 0 }
+        Self {
+            topology,
+            told: Vec::new(),
+            calls: Vec::new(),
+            surprise: None,
+            requests: 0,
+            acts: 0,
+            remarked: String::new(),
+        }
     }
 
     /// An act: requests to the VIP, and who answers them.
@@ -75,31 +90,37 @@ impl Story {
     /// The lab's; what the network does is told, not returned.
     pub fn requests(&mut self, console: &mut Console, network: &mut dyn Network) -> Result<(), LabError> {
         let target = self.web(Family::V4);
-        self.heading(console, format_args!("Six requests: the client asks for http://{target}/"))?;
-        let mut last = None;
+        self.heading(
+            console,
+            format_args!("Layer 4: http://{target}/ six times, then what is not TCP or IPv4"),
+        )?;
+        let mut attempts = Vec::new();
         for _ in 0..REQUESTS {
-            let attempt = self.attempt(network, "requests", Try::Http(target), Expect::Answer)?;
+            attempts.push(self.attempt(network, "requests", Try::Http(target), Expect::Answer)?);
             self.requests += 1;
-            let came = describe(console, &attempt);
-            let seen = seen(&attempt).map(|seen| format!("sees {seen} as its client")).unwrap_or_default();
-            console.line(format_args!("   #{:<2} {came}  {seen}", self.requests))?;
-            last = Some(attempt);
         }
-        if let Some(seen) = last.as_ref().and_then(seen) {
+        for (place, row) in attempts.chunks(3).enumerate() {
+            let cell =
+                |(column, attempt)| format!("#{} {}", 3 * place + column + 1, describe(console, attempt));
+            let row: Vec<_> = row.iter().enumerate().map(cell).collect();
+            console.line(format_args!("   {}", row.join("   ")))?;
+        }
+        if let Some((seen, attempt)) = attempts.last().and_then(|last| Some((seen(last)?, last))) {
             let client = self.topology.client(Family::V4);
+            let name = attempt.backend().unwrap_or("the backend");
             let remark = if seen.ip() == client {
-                format!("The backend sees {client}: DNAT leaves the client's address as it is.")
+                "DNAT keeps the client."
             } else if self.topology.local(Family::V4).contains(&seen.ip()) {
-                format!("The client is {client}: full NAT puts a local address of the balancer in its place.")
+                "full NAT hides the client."
             } else {
-                format!("The client is {client}, and the backend sees another address.")
+                "another address."
             };
-            console.line(format_args!("   {remark}"))?;
+            console.line(format_args!("   {client} asks, {name} sees {seen}: {remark}"))?;
         }
         Ok(())
     }
 
-    /// An act: UDP, ping, IPv6.
+    /// The rest of that act: UDP, ping, IPv6, and a port where there is nothing.
     ///
     /// # Errors
     ///
@@ -110,7 +131,6 @@ impl Story {
         network: &mut dyn Network,
         servers: Servers,
     ) -> Result<(), LabError> {
-        self.heading(console, "Not only TCP, not only IPv4")?;
         let (v4, v6) = (self.topology.vip(Family::V4), self.topology.vip(Family::V6));
         let tries = match servers {
             Servers::BuiltIn => vec![
@@ -120,25 +140,24 @@ impl Story {
             ],
             Servers::Foreign => vec![("ping", Try::Ping(v4)), ("ping", Try::Ping(v6))],
         };
+        let mut cells = Vec::new();
         for (word, what) in tries {
             let attempt = self.attempt(network, "protocols", what, Expect::Answer)?;
-            let target = match what {
-                Try::Http(target) | Try::Datagram(target) => target.to_string(),
-                Try::Ping(target) => target.to_string(),
-            };
-            let came = match (what, attempt.answered()) {
-                (Try::Ping(_), true) => {
-                    let text = column("balancer", &attempt);
-                    format!("{}  a VIP answers ping itself", console.paint(Look::Good, text))
+            let (target, came) = match what {
+                Try::Http(target) | Try::Datagram(target) => {
+                    (target.to_string(), describe(console, &attempt))
                 }
-                _ => match seen(&attempt) {
-                    Some(seen) => format!("{}  sees {seen}", describe(console, &attempt)),
-                    None => describe(console, &attempt),
-                },
+                Try::Ping(target) if attempt.answered() => {
+                    (target.to_string(), console.paint(Look::Good, column("balancer", &attempt)))
+                }
+                Try::Ping(target) => (target.to_string(), describe(console, &attempt)),
             };
-            console.line(format_args!("   {word:<5}{target:<15} {came}"))?;
+            cells.push(format!("{word:<4} {target:<14} {came}"));
         }
-        Ok(())
+        let target = SocketAddr::new(v4, topology::NOTHING);
+        let attempt = self.attempt(network, "nothing", Try::Http(target), Expect::Refusal)?;
+        cells.push(format!("HTTP {target:<14} {}", describe(console, &attempt)));
+        cells.chunks(2).try_for_each(|row| console.line(format_args!("   {}", row.join("  "))))
     }
 
     /// An act: a backend's server ends, then a whole backend, while requests go on.
@@ -147,13 +166,12 @@ impl Story {
     ///
     /// The lab's.
     pub fn failures(&mut self, console: &mut Console, network: &mut dyn Network) -> Result<(), LabError> {
-        self.heading(console, "Backends fail while requests go on")?;
+        self.heading(console, "Layer 4: backends fail while connections are opened")?;
         let first = self.next_victim(None);
         network.stop_server(first)?;
         let name = Topology::backend_name(first);
-        console.line(format_args!(
-            "   {name}: its server is ended. Its host still answers, and refuses (RST)."
-        ))?;
+        console
+            .line(format_args!("   {name}: its server is ended. Its host still answers, and refuses (×)."))?;
         self.until_noticed(console, network, "server_ends")?;
         let second = self.next_victim(Some(first));
         if second == first {
@@ -161,7 +179,8 @@ impl Story {
         }
         network.cut(second)?;
         let name = Topology::backend_name(second);
-        console.line(format_args!("   {name}: loses power. Its namespace and its link are gone."))?;
+        console
+            .line(format_args!("   {name}: loses power. Its link is gone, and so it is unreachable (!)."))?;
         self.until_noticed(console, network, "backend_ends")
     }
 
@@ -186,7 +205,8 @@ impl Story {
         let target = self.web(Family::V4);
         let most = (FALL + 2) * self.topology.backends().count();
         let (mut failed, mut after) = (0, 0);
-        let mut cells = Vec::new();
+        let mut cells: Vec<Attempt> = Vec::new();
+        let first = self.requests + 1;
         while cells.len() < most && after < REQUESTS / 2 {
             let attempt = self.attempt(network, act, Try::Http(target), Expect::NoSilence)?;
             self.requests += 1;
@@ -195,36 +215,36 @@ impl Story {
             } else if !attempt.answered() {
                 failed += 1;
             }
-            cells.push((format!("#{:<2} ", self.requests), attempt));
+            cells.push(attempt);
         }
-        rows(console, &cells)?;
-        let late: Vec<_> = cells.iter().rev().take(after).map(|(_, attempt)| attempt).collect();
+        let shown: Vec<_> = cells.iter().map(mark).collect();
+        marks(console, &format!("#{first}-#{} by backend", self.requests), &shown)?;
+        let late: Vec<_> = cells.iter().rev().take(after).collect();
         let remark = if failed < FALL || late.is_empty() {
             "The balancer did not choose it often enough to notice.".to_owned()
         } else if late.iter().all(|attempt| attempt.answered()) {
-            format!(
-                "{FALL} failures in a row: the balancer asks it no more for 10 s, and the others take over."
-            )
+            format!("{FALL} failures in a row: it gets no more for 10 s, and the others take over.")
         } else if late.iter().all(|attempt| attempt.end == End::Refused) {
             "No backend is left: the balancer itself refuses, and at once.".to_owned()
         } else {
             "The balancer has not noticed.".to_owned()
         };
-        console.line(format_args!("   {remark}"))
+        if remark == self.remarked {
+            return Ok(());
+        }
+        console.line(format_args!("   {remark}"))?;
+        self.remarked = remark;
+        Ok(())
     }
 
-    /// An act: a port where there is nothing.
+    /// What layer 7 would have told, where it cannot.
     ///
     /// # Errors
     ///
     /// The lab's.
-    pub fn nothing(&mut self, console: &mut Console, network: &mut dyn Network) -> Result<(), LabError> {
-        let target = SocketAddr::new(self.topology.vip(Family::V4), topology::NOTHING);
-        let attempt = self.attempt(network, "nothing", Try::Http(target), Expect::Refusal)?;
-        let came = describe(console, &attempt);
-        let remark = if attempt.end == End::Refused { "the balancer itself says no" } else { "" };
-        self.heading(console, format_args!("A port without a service, {target}"))?;
-        console.line(format_args!("   {came}  {remark}"))
+    pub fn without_layer7(&mut self, console: &mut Console, why: &str) -> Result<(), LabError> {
+        self.heading(console, "Layer 7 is left out here")?;
+        wrap(why, 74).into_iter().try_for_each(|line| console.line(format_args!("   {line}")))
     }
 
     fn heading(&mut self, console: &mut Console, title: impl fmt::Display) -> Result<(), LabError> {
@@ -249,11 +269,16 @@ impl Story {
                 _,
             ) => false,
         };
-        if !well && self.surprise.is_none() {
-            self.surprise = Some(format!("{act}: {what:?} came to {:?}", attempt.end));
+        if !well {
+            self.note(|| format!("{act}: {what:?} came to {:?}", attempt.end));
         }
         self.told.push(Told { act, what, attempt: attempt.clone() });
         Ok(attempt)
+    }
+
+    /// Takes note of what should not have happened, if it is the first of its kind.
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        self.surprise.get_or_insert_with(what);
     }
 
     fn web(&self, family: Family) -> SocketAddr {
@@ -270,25 +295,37 @@ pub enum Servers {
     Foreign,
 }
 
-/// Prints tries in rows of three, without the middle where there are many.
-fn rows(console: &mut Console, cells: &[(String, Attempt)]) -> Result<(), LabError> {
+/// Prints what became of many requests in little room: a number is the backend that answered. Where there are very
+/// many the middle is left out.
+fn marks(console: &mut Console, title: &str, cells: &[String]) -> Result<(), LabError> {
     const SHOWN: usize = 2;
-    let rows: Vec<_> = cells.chunks(3).collect();
-    for (place, row) in rows.iter().enumerate() {
-        if rows.len() > 2 * SHOWN + 1 && place >= SHOWN && place < rows.len() - SHOWN {
-            if place == SHOWN {
-                let hidden = rows.get(SHOWN..rows.len() - SHOWN).unwrap_or_default().concat();
-                let failed = hidden.iter().filter(|(_, attempt)| !attempt.answered()).count();
-                console
-                    .line(format_args!("     … {} more, {failed} of them not answered …", hidden.len()))?;
-            }
+    let lines = wrap(&cells.join(" "), 76 - title.chars().count());
+    for (place, line) in lines.iter().enumerate() {
+        if place >= SHOWN && place + 1 < lines.len() {
             continue;
         }
-        let row: Vec<_> =
-            row.iter().map(|(number, attempt)| format!("{number}{}", describe(console, attempt))).collect();
-        console.line(format_args!("     {}", row.join("  ")))?;
+        let line =
+            if place + 1 == SHOWN && lines.len() > SHOWN + 1 { format!("{line} …") } else { line.clone() };
+        let bad = ["×", "!"].into_iter();
+        let line = bad.fold(line, |line, mark| line.replace(mark, &console.paint(Look::Bad, mark)));
+        let (title, width) = (if place == 0 { title } else { "" }, title.chars().count());
+        console.line(format_args!("   {title:<width$}  {line}"))?;
     }
     Ok(())
+}
+
+/// What came of a try, in one mark.
+fn mark(attempt: &Attempt) -> String {
+    match &attempt.end {
+        End::Answered { backend, .. } => match backend {
+            Some(name) => name.strip_prefix("backend-").unwrap_or(name).to_owned(),
+            None => "ok".to_owned(),
+        },
+        End::Refused => "×".to_owned(),
+        End::Unreachable => "!".to_owned(),
+        End::Silence => "SILENCE".to_owned(),
+        End::Broken { why } => why.clone(),
+    }
 }
 
 /// What came of a try, and after how long, in a column.
@@ -303,10 +340,13 @@ fn describe(console: &Console, attempt: &Attempt) -> String {
     console.paint(look, column(&text, attempt))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for people, to a tenth")]
 fn column(text: &str, attempt: &Attempt) -> String {
-    let took = format!("{:.1} ms", attempt.micros as f64 / 1000.0);
-    format!("{text:<11} {took:>7}")
+    format!("{text:<9} {:>7}", milliseconds(attempt.micros))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people, to a tenth")]
+fn milliseconds(micros: u64) -> String {
+    format!("{:.1} ms", micros as f64 / 1000.0)
 }
 
 fn seen(attempt: &Attempt) -> Option<SocketAddr> {

@@ -30,8 +30,24 @@ pub const HTTP: u16 = 80;
 pub const ECHO: u16 = 7;
 /// A port of the VIP that has no service.
 pub const NOTHING: u16 = 81;
+/// The VIP's port for HTTPS that ends at the balancer, at layer 7, with pooled upstreams.
+pub const HTTPS: u16 = 443;
+/// The same with a new upstream for each request.
+pub const HTTPS_NEW: u16 = 444;
+/// The VIP's port for HTTPS that goes through to a backend, at layer 4.
+pub const HTTPS_THROUGH: u16 = 8443;
+/// The host that the client asks for over HTTPS.
+pub const SHOP: &str = "www.example.com";
+/// Another one, for images only.
+pub const IMAGES: &str = "img.example.com";
+/// Who signs the certificate of the balancer.
+pub const AUTHORITY_OF_BALANCER: &str = "the balancer's CA";
+/// Who signs those of the backends.
+pub const AUTHORITY_OF_BACKENDS: &str = "the backends' CA";
 /// The port of every backend, for HTTP over TCP and the echo over UDP.
 pub const BACKEND: u16 = 8080;
+/// The port of every backend for HTTPS.
+pub const BACKEND_TLS: u16 = 8443;
 /// The port of every backend's echo over TCP.
 pub const BACKEND_ECHO: u16 = 8007;
 
@@ -53,6 +69,16 @@ impl Topology {
     /// The backends' numbers, from 1.
     pub fn backends(self) -> impl Iterator<Item = u8> + Clone {
         1..=self.backends
+    }
+
+    /// The backends for what is below `/api/`: the first two, as far as they are there.
+    pub fn api(self) -> impl Iterator<Item = u8> + Clone {
+        1..=self.backends.min(2)
+    }
+
+    /// The backends for images: all the others, or the last one where there are none.
+    pub fn images(self) -> impl Iterator<Item = u8> + Clone {
+        self.backends.min(3)..=self.backends
     }
 
     /// The address that the balancer is called by.
@@ -98,7 +124,7 @@ impl Topology {
         [CLIENT, BALANCER].contains(&name) || self.backends().any(|number| Self::backend_name(number) == name)
     }
 
-    /// What balances: each VIP and port, and the protocol before it.
+    /// What balances in the clear: each VIP and port, and the protocol before it.
     pub fn vips(self) -> Vec<(&'static str, SocketAddr)> {
         let at = |family, port| SocketAddr::new(self.vip(family), port);
         vec![
@@ -216,6 +242,19 @@ mod tests {
     #[test]
     fn one_to_sixteen_backends_make_a_network() {
         assert_eq!([0, 1, 16, 17].map(|n| Topology::new(n).is_some()), [false, true, true, false]);
+    }
+
+    #[test]
+    fn each_kind_of_request_has_a_backend_and_its_own_where_there_are_enough() {
+        for (backends, api, images) in [
+            (1, vec![1], vec![1]),
+            (2, vec![1, 2], vec![2]),
+            (3, vec![1, 2], vec![3]),
+            (5, vec![1, 2], vec![3, 4, 5]),
+        ] {
+            let lab = Topology::new(backends).unwrap();
+            assert_eq!((lab.api().collect(), lab.images().collect()), (api, images), "{backends}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What backends see: nginx, which says so itself, and Python's server, which speaks HTTP/1.0.
 
+use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 
 use super::namespace::{Namespace, private};
@@ -27,6 +28,65 @@ impl Drop for Running {
     }
 }
 
+/// nginx with TLS on one port, and the PROXY protocol on another, each of which answers with what it sees.
+fn nginx(net: &Net, files: &Files) -> Running {
+    let of_tls = "sni=$ssl_server_name host=$http_host on=$connection/ as=$server_protocol";
+    let of_proxy = "client=$proxy_protocol_addr:$proxy_protocol_port \
+                    vip=$proxy_protocol_server_addr:$proxy_protocol_server_port \
+                    told=$http_x_forwarded_for/$http_x_forwarded_proto on=$connection";
+    let folder = files.path("");
+    let text = format!(
+        "daemon off; master_process off; pid {folder}pid; error_log {folder}errors;
+         events {{ worker_connections 500; }}
+         http {{
+             access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};
+             fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};
+             server {{
+                 listen 8443 ssl; listen [::]:8443 ssl; http2 on;
+                 ssl_certificate api.pem; ssl_certificate_key api.key;
+                 location / {{ return 200 '{of_tls}'; }}
+             }}
+             server {{
+                 listen 8081 proxy_protocol; listen [::]:8081 proxy_protocol;
+                 location / {{ return 200 '{of_proxy}'; }}
+             }}
+         }}"
+    );
+    let configuration = files.write("nginx.conf", &text);
+    // Before 1.25.1, HTTP/2 was an option of `listen`.
+    let test = format!("nginx -t -p {folder} -c {configuration}");
+    if !net.backends[0].host.try_command(&test).0 {
+        files.write("nginx.conf", &text.replace(" http2 on;", "").replace(" ssl;", " ssl http2;"));
+        net.backends[0].host.command(&test);
+    }
+    Running::start(&net.backends[0].host, &format!("nginx -p {folder} -c {configuration}"))
+}
+
+/// A route to each way of talking to that nginx.
+fn ways(net: &Net, backend: IpAddr) -> String {
+    let groups: Vec<String> = [
+        ("named", "http1", "{ ca = \"internal.pem\", name = \"api.internal\" }"),
+        ("streams", "http2", "{ ca = \"internal.pem\", name = \"api.internal\" }"),
+        ("stranger", "http1", "{ ca = \"ca.pem\", name = \"api.internal\" }"),
+        ("misnamed", "http1", "{ ca = \"internal.pem\", name = \"other.internal\" }"),
+    ]
+    .iter()
+    .map(|(name, protocol, tls)| {
+        format!(
+            "[[service.route]]\npath = \"/{name}\"\nbackends = {name:?}
+             [backends.{name}]\nprotocol = {protocol:?}\nmembers = [\"{backend}:8443\"]\ntls = {tls}\n"
+        )
+    })
+    .collect();
+    format!(
+        "[[service]]\nname = \"site\"\nmode = \"l7\"\nlisten = {}\n{}
+             [[service.route]]\npath = \"/told\"\nbackends = \"told\"
+             [backends.told]\nmembers = [\"{backend}:8081\"]\nproxy_protocol = \"v2\"\n",
+        listen(net, CLEAR),
+        groups.concat()
+    )
+}
+
 #[test]
 fn nginx_sees_the_name_by_sni_the_client_by_proxy_v2_and_kept_connections() {
     private("behind::nginx_sees_the_name_by_sni_the_client_by_proxy_v2_and_kept_connections", || {
@@ -38,64 +98,12 @@ fn nginx_sees_the_name_by_sni_the_client_by_proxy_v2_and_kept_connections() {
         let internal = Files::new("nginx-internal");
         files.write("internal.pem", &internal.authority.pem());
         files.write_pair("api", &internal.issue(&["api.internal"]));
-        let configuration = files.write(
-            "nginx.conf",
-            &format!(
-                "daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors;
-                 events {{ worker_connections 500; }}
-                 http {{
-                     access_log off; client_body_temp_path {folder}; proxy_temp_path {folder};
-                     fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder};
-                     server {{
-                         listen 8443 ssl; listen [::]:8443 ssl; http2 on;
-                         ssl_certificate api.pem; ssl_certificate_key api.key;
-                         location / {{ return 200 'sni=$ssl_server_name host=$http_host on=$connection/$connection_requests as=$server_protocol'; }}
-                     }}
-                     server {{
-                         listen 8081 proxy_protocol; listen [::]:8081 proxy_protocol;
-                         location / {{ return 200 'client=$proxy_protocol_addr:$proxy_protocol_port vip=$proxy_protocol_server_addr:$proxy_protocol_server_port told=$http_x_forwarded_for/$http_x_forwarded_proto on=$connection'; }}
-                     }}
-                 }}",
-                folder = files.path("").trim_end_matches('/')
-            ),
-        );
-        // Before 1.25.1, HTTP/2 was an option of `listen`.
-        let folder = files.path("");
-        let test = format!("nginx -t -p {folder} -c {configuration}");
-        if !net.backends[0].host.try_command(&test).0 {
-            let text = std::fs::read_to_string(&configuration).unwrap();
-            let text = text.replace(" http2 on;", "").replace(" ssl;", " ssl http2;");
-            std::fs::write(&configuration, text).unwrap();
-            net.backends[0].host.command(&test);
-        }
-        let _nginx = Running::start(&net.backends[0].host, &format!("nginx -p {folder} -c {configuration}"));
+        let _nginx = nginx(&net, &files);
         let backend = net.topology.backend(FAMILIES[0], 1);
         await_that("nginx listens", || {
             net.balancer.run(move || std::net::TcpStream::connect((backend, 8081)).is_ok())
         });
-        let groups: String = [
-            ("named", "http1", "{ ca = \"internal.pem\", name = \"api.internal\" }"),
-            ("streams", "http2", "{ ca = \"internal.pem\", name = \"api.internal\" }"),
-            ("stranger", "http1", "{ ca = \"ca.pem\", name = \"api.internal\" }"),
-            ("misnamed", "http1", "{ ca = \"internal.pem\", name = \"other.internal\" }"),
-        ]
-        .iter()
-        .map(|(name, protocol, tls)| {
-            format!(
-                "[[service.route]]\npath = \"/{name}\"\nbackends = {name:?}
-                 [backends.{name}]\nprotocol = {protocol:?}\nmembers = [\"{backend}:8443\"]\ntls = {tls}\n"
-            )
-        })
-        .collect();
-        let balancer = files.start(
-            &net.balancer,
-            &format!(
-                "[[service]]\nname = \"site\"\nmode = \"l7\"\nlisten = {}\n{groups}
-                 [[service.route]]\npath = \"/told\"\nbackends = \"told\"
-                 [backends.told]\nmembers = [\"{backend}:8081\"]\nproxy_protocol = \"v2\"\n",
-                listen(&net, CLEAR)
-            ),
-        );
+        let balancer = files.start(&net.balancer, &ways(&net, backend));
         for family in FAMILIES {
             let to = vip(&net, family, CLEAR);
             let ask = |path: &str| curl(&net.client, &[&format!("http://{to}{path}")]);

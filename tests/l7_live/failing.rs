@@ -158,7 +158,7 @@ fn closes_at_the_worst_moment(stream: TcpStream, seen: &Mutex<Seen>, chance: u64
     stream.set_nodelay(true).unwrap();
     let mut to = stream.try_clone().unwrap();
     let mut from = BufReader::new(stream);
-    for _ in 0..1 + chance % 3 {
+    for _ in 0..=chance % 3 {
         let Some(number) = request(&mut from) else { return };
         let mut seen = seen.lock().unwrap();
         if !seen.answered.insert(number) || seen.late.contains(&number) {

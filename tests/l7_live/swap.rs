@@ -24,7 +24,46 @@ fn leaf(pair: &Issued) -> Vec<u8> {
     CertificateDer::from_pem_slice(pair.chain.as_bytes()).unwrap().to_vec()
 }
 
-/// Ten replacements; of those that cannot be used, what the balancer says.
+/// One of ten replacements. Of those that cannot be used, gives the file that is named for it.
+fn replace(files: &Files, step: u32, good: &[Issued], current: &mut usize) -> Option<&'static str> {
+    match step {
+        // Renamed over, as most do; and written in place.
+        0 | 3 | 5 | 7 | 9 => {
+            *current += 1;
+            if step % 2 == 1 {
+                for (end, text) in [("pem", &good[*current].chain), ("key", &good[*current].key)] {
+                    let new = files.write(&format!("new.{end}"), text);
+                    std::fs::rename(new, files.path(&format!("site.{end}"))).unwrap();
+                }
+            } else {
+                files.write_pair("site", &good[*current]);
+            }
+            None
+        }
+        1 => {
+            files.write("site.pem", "-----BEGIN CERTIFICATE-----\nnothing");
+            Some("site.pem")
+        }
+        2 => {
+            files.write_pair("site", &good[*current]);
+            files.write("site.key", &files.issue(&[HOST]).key);
+            Some("site.key")
+        }
+        4 => {
+            std::fs::remove_file(files.path("site.key")).unwrap();
+            Some("site.key")
+        }
+        6 => {
+            files.write("site.key", "");
+            Some("site.key")
+        }
+        _ => {
+            std::fs::write(files.path("site.pem"), [0xff; 5000]).unwrap();
+            Some("site.pem")
+        }
+    }
+}
+
 #[test]
 fn certificates_are_swapped_under_load_with_no_failed_handshake_and_the_last_good_one_stays() {
     let name =
@@ -80,42 +119,7 @@ fn certificates_are_swapped_under_load_with_no_failed_handshake_and_the_last_goo
         let mut current = 0;
         assert!(shown() == leaf(&good[current]));
         for step in 0..10 {
-            let broken = match step {
-                // Renamed over, as most do; and written in place.
-                0 | 3 | 5 | 7 | 9 => {
-                    current += 1;
-                    if step % 2 == 1 {
-                        for (end, text) in [("pem", &good[current].chain), ("key", &good[current].key)] {
-                            let new = files.write(&format!("new.{end}"), text);
-                            std::fs::rename(new, files.path(&format!("site.{end}"))).unwrap();
-                        }
-                    } else {
-                        files.write_pair("site", &good[current]);
-                    }
-                    None
-                }
-                1 => {
-                    files.write("site.pem", "-----BEGIN CERTIFICATE-----\nnothing");
-                    Some("site.pem")
-                }
-                2 => {
-                    files.write_pair("site", &good[current]);
-                    files.write("site.key", &files.issue(&[HOST]).key);
-                    Some("site.key")
-                }
-                4 => {
-                    std::fs::remove_file(files.path("site.key")).unwrap();
-                    Some("site.key")
-                }
-                6 => {
-                    files.write("site.key", "");
-                    Some("site.key")
-                }
-                _ => {
-                    std::fs::write(files.path("site.pem"), [0xff; 5000]).unwrap();
-                    Some("site.pem")
-                }
-            };
+            let broken = replace(&files, step, &good, &mut current);
             match broken {
                 None => drop(balancer.await_line("site site: certificates swapped")),
                 Some(file) => {

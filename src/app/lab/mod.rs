@@ -3,6 +3,7 @@
 //! This file reads the command line; `play` tells the story, and the room [`lab`](crate::lab) does
 //! the work. The hidden parts are how the lab starts itself again as its own hosts.
 
+mod balancer;
 mod memory;
 mod options;
 mod play;
@@ -40,6 +41,9 @@ Examples:
 pub struct Args {
     #[command(subcommand)]
     part: Option<Part>,
+    /// Print the configuration of the balancer, both layers in one file, and end.
+    #[arg(long, conflicts_with_all = ["hold", "shell", "json", "memory"])]
+    print_config: bool,
     #[command(flatten)]
     options: options::Options,
 }
@@ -171,6 +175,7 @@ impl Args {
     /// The lab could not be built, or something in it failed that should not.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.part {
+            None if self.print_config => play::print_config(&self.options),
             None => play::run(&self.options),
             Some(Part::Serve(args)) => serve(args),
             Some(Part::Load(args)) => load(args),
@@ -191,7 +196,7 @@ impl Args {
 
 fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let ServeArgs { http, h2c, https, cert, key, tcp_echo, udp_echo, name, threads } = args;
-    let certificate = cert.zip(key).map(|(chain, key)| Certificate { chain, key });
+    let certificate = cert.zip(key).map(|(chain, key)| Certificate::Files { chain, key });
     let threads = Some(threads);
     limits::raise_files();
     Serving::start(Serve { name, http, h2c, https, certificate, tcp_echo, udp_echo, threads })?.wait();

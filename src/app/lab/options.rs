@@ -45,7 +45,7 @@ impl Options {
         self.hold || self.shell.is_some() || self.backend_cmd.is_some()
     }
 
-    /// The balancer, as the flags of `run` describe it.
+    /// Layer 4 of the balancer, as the flags of `run` describe it.
     pub fn flags(&self, topology: Topology) -> Flags {
         Flags {
             mode: Some("l4".into()),
@@ -60,40 +60,4 @@ impl Options {
             ..Flags::default()
         }
     }
-}
-
-/// What a user would type in the balancer's namespace, from `run` on.
-pub fn arguments(flags: &Flags) -> Vec<String> {
-    let Flags { mode, vip, backend, nat, tls, upstreams, scheduler, local, io, queues, tun } = flags;
-    let lists: [(&str, &[String]); 11] = [
-        ("--mode", mode.as_slice()),
-        ("--vip", vip),
-        ("--backend", backend),
-        ("--nat", nat.as_slice()),
-        ("--tls", tls),
-        ("--upstreams", upstreams.as_slice()),
-        ("--scheduler", scheduler.as_slice()),
-        ("--local", local),
-        ("--io", io.as_slice()),
-        ("--queues", queues.as_slice()),
-        ("--tun", tun.as_slice()),
-    ];
-    let flags = lists.iter().flat_map(|(flag, values)| values.iter().map(move |value| (*flag, value)));
-    let words = flags.flat_map(|(flag, value)| [flag.to_owned(), value.clone()]);
-    ["run", "--json"].map(Into::into).into_iter().chain(words).collect()
-}
-
-/// The same in one line, with the first VIP and backend only, and without what is so by default.
-pub fn in_short(flags: &Flags) -> String {
-    let first = |all: &[String]| match all {
-        [] => String::new(),
-        [only] => only.clone(),
-        [first, ..] => format!("{first} …"),
-    };
-    let chosen = [("--nat", &flags.nat, "full"), ("--scheduler", &flags.scheduler, "rr")];
-    let chosen = chosen.into_iter().filter_map(|(flag, word, default)| {
-        word.as_deref().filter(|word| *word != default).map(|word| format!(" {flag} {word}"))
-    });
-    let (vip, backend) = (first(&flags.vip), first(&flags.backend));
-    format!("fourseven run --mode l4 --vip {vip} --backend {backend}{}", chosen.collect::<String>())
 }

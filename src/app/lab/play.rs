@@ -8,7 +8,7 @@ use anyhow::bail;
 use serde::Serialize;
 
 use super::memory::balancer;
-use super::options::{Options, arguments, in_short};
+use super::options::Options;
 use crate::app::{WRONG, check, config, output};
 use crate::lab::account;
 use crate::lab::console::{Console, Look};
@@ -19,7 +19,7 @@ use crate::lab::network::Network;
 use crate::lab::picture;
 use crate::lab::report::Report;
 use crate::lab::sandbox::{self, Forbidden, Standing};
-use crate::lab::story::{Servers, Story, Told};
+use crate::lab::story::{Call, Servers, Story, Told};
 use crate::lab::topology::Topology;
 use crate::packet::Family;
 
@@ -32,6 +32,8 @@ struct Outcome<'a> {
     forbidden: Option<String>,
     seconds: f64,
     tries: &'a [Told],
+    /// Visits over HTTPS.
+    visits: &'a [Call],
     /// The first thing that should not have happened.
     surprise: Option<&'a str>,
     balancer: &'a Report,
@@ -41,9 +43,17 @@ struct Outcome<'a> {
 struct Play<'a> {
     options: &'a Options,
     topology: Topology,
+    plan: Plan,
     console: Console,
     forbidden: Option<Forbidden>,
 }
+
+const IN_MEMORY_NO_LAYER_7: &str = "It needs namespaces and a TUN device: the balancer asks backends over TCP of its own \
+kernel, and in memory there is none. There, the lab shows TLS that goes through and TLS that is ended, \
+requests that go where their paths say, and connections that are used again.";
+
+const FOREIGN_NO_LAYER_7: &str = "What it shows needs the built-in servers, which say whom they see. The balancer works at \
+layer 7 all the same: fourseven lab --hold --backend-cmd ... and, in the client, curl -k https://10.47.0.1/";
 
 /// Plays it.
 ///
@@ -51,7 +61,7 @@ struct Play<'a> {
 ///
 /// The lab could not be built, or a part of it failed.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let topology = Topology::new(options.backends).ok_or_else(|| anyhow::anyhow!("1 to 16 backends"))?;
+    let topology = topology(options)?;
     if let Some(host) = options.shell.as_ref().filter(|host| !topology.has_host(host)) {
         let last = Topology::backend_name(options.backends);
         output::say(format_args!("no host is called `{host}`: client, balancer, backend-1 to {last} are"));
@@ -62,13 +72,29 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if check::usable(source, checked).is_none() {
         return Ok(ExitCode::from(WRONG));
     }
+    // Nobody's to mend, and so not a matter of where it is played.
+    let plan = super::balancer::plan(options, topology)?;
     let console = if options.json { Console::silent() } else { Console::stdout() };
-    let mut play = Play { options, topology, console, forbidden: None };
+    let mut play = Play { options, topology, plan, console, forbidden: None };
     match play.play() {
         // Whoever reads the story has had enough of it, as `head` does.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         played => played,
     }
+}
+
+/// Prints the configuration of the balancer in namespaces.
+///
+/// # Errors
+///
+/// Standard output does not take it.
+pub fn print_config(options: &Options) -> anyhow::Result<ExitCode> {
+    output::print(super::balancer::shown(options, topology(options)?))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn topology(options: &Options) -> anyhow::Result<Topology> {
+    Topology::new(options.backends).ok_or_else(|| anyhow::anyhow!("1 to 16 backends"))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -103,19 +129,17 @@ impl Play<'_> {
     fn build(&self) -> Result<(Standing, Namespaces), LabError> {
         let standing = sandbox::enter()?;
         sandbox::check(standing)?;
-        let plan = Plan {
-            topology: self.topology,
-            balancer: arguments(&self.options.flags(self.topology)),
-            backend_command: self.options.backend_cmd.clone(),
-        };
-        Ok((standing, Namespaces::build(&plan)?))
+        Ok((standing, Namespaces::build(&self.plan)?))
     }
 
     fn in_namespaces(&mut self, standing: Standing, mut network: Namespaces) -> Result<ExitCode, LabError> {
-        self.title(match standing {
-            Standing::Root => "each host a network namespace",
-            Standing::Rootless => "each host a network namespace, without root",
-        })?;
+        self.title(
+            "layers 4 and 7",
+            match standing {
+                Standing::Root => "each host a namespace",
+                Standing::Rootless => "each host a namespace, without root",
+            },
+        )?;
         self.balancer_says(network.said())?;
         if let Some(host) = &self.options.shell {
             return self.shell(network, host);
@@ -138,7 +162,7 @@ impl Play<'_> {
 
     fn in_memory(&mut self) -> anyhow::Result<ExitCode> {
         let mut network = Memory::new(self.topology, balancer(&self.options.flags(self.topology))?);
-        self.title("IN MEMORY")?;
+        self.title("layer 4", "IN MEMORY")?;
         if let Some(forbidden) = &self.forbidden {
             let Forbidden { what, mend } = forbidden;
             let what = self.console.paint(Look::Bad, format_args!("  Not in namespaces: {what}"));
@@ -153,10 +177,10 @@ impl Play<'_> {
         Ok(self.end(&mut network, &story)?)
     }
 
-    fn title(&mut self, how: &str) -> Result<(), LabError> {
+    fn title(&mut self, layers: &str, how: &str) -> Result<(), LabError> {
         let nat = if self.options.nat == "full" { "full NAT" } else { "DNAT" };
         let scheduler = &self.options.scheduler;
-        let what = format!("fourseven lab: layer 4, {nat}, scheduler {scheduler}; {how}");
+        let what = format!("fourseven lab: {layers}, {nat}, scheduler {scheduler}; {how}");
         let what = self.console.paint(Look::Heading, what);
         self.console.line(what)?;
         for line in picture::draw(self.topology) {
@@ -167,10 +191,14 @@ impl Play<'_> {
 
     /// What the balancer is, and what device it got. What it changed in its namespace is left out.
     fn balancer_says(&mut self, said: &[String]) -> Result<(), LabError> {
-        let short = in_short(&self.options.flags(self.topology));
-        self.console.line(format_args!("  balancer: {short}"))?;
         for line in said.iter().filter(|line| line.starts_with("device ") || line.starts_with("warning:")) {
-            self.console.line(format_args!("  {line}"))?;
+            // Of a device, its kind is enough here; `run` says why as well.
+            let short = line.strip_prefix("device ").and_then(|rest| rest.rsplit_once(": "));
+            let short = short.map_or_else(
+                || line.clone(),
+                |(device, _)| format!("balancer: fourseven run -c lab.toml; device {device}"),
+            );
+            self.console.line(format_args!("  {short}"))?;
         }
         Ok(())
     }
@@ -179,10 +207,20 @@ impl Play<'_> {
         let servers = if self.options.backend_cmd.is_some() { Servers::Foreign } else { Servers::BuiltIn };
         story.requests(&mut self.console, network)?;
         story.protocols(&mut self.console, network, servers)?;
-        if !self.options.hold {
-            story.failures(&mut self.console, network)?;
+        let hold = self.options.hold;
+        if let Some(network) = network.layer7() {
+            story.layer7(&mut self.console, network)?;
+            if !hold {
+                story.outlives(&mut self.console, network)?;
+            }
+        } else {
+            let why = match servers {
+                Servers::BuiltIn => IN_MEMORY_NO_LAYER_7,
+                Servers::Foreign => FOREIGN_NO_LAYER_7,
+            };
+            story.without_layer7(&mut self.console, why)?;
         }
-        story.nothing(&mut self.console, network)
+        if hold { Ok(()) } else { story.failures(&mut self.console, network) }
     }
 
     /// Returns only with an error: [`LabError::Interrupted`] is how this should end.
@@ -197,7 +235,8 @@ impl Play<'_> {
         }
         let vip = self.topology.vip(Family::V4);
         self.console
-            .line(format_args!("   In the client: curl http://{vip}/   To end a host: kill -9 its number"))?;
+            .line(format_args!("   In the client: curl http://{vip}/ or curl -k https://{vip}/api/"))?;
+        self.console.line("   To end a host: kill -9 its number")?;
         loop {
             let host = network.hold()?;
             self.console.line(format_args!("   {host} is gone"))?;
@@ -208,7 +247,7 @@ impl Play<'_> {
         let program = env::var("SHELL").ok().filter(|shell| !shell.is_empty()).unwrap_or_else(|| "sh".into());
         let vip = self.topology.vip(Family::V4);
         self.console.line(format_args!(
-            "\nA shell in {host}; try curl http://{vip}/, ping {vip}, ip route. `exit` ends the lab."
+            "\nA shell in {host}; try curl http://{vip}/, curl -k https://{vip}/api/, ping {vip}. `exit` ends the lab."
         ))?;
         network.visit(host, &program)?;
         let report = network.finish()?;
@@ -232,6 +271,7 @@ impl Play<'_> {
                 forbidden: self.forbidden.as_ref().map(ToString::to_string),
                 seconds: self.console.elapsed().as_secs_f64(),
                 tries: &story.told,
+                visits: &story.calls,
                 surprise: story.surprise.as_deref(),
                 balancer: &report,
             };
@@ -248,23 +288,18 @@ impl Play<'_> {
     /// What to try next.
     fn next(&mut self) -> Result<(), LabError> {
         self.console.line("")?;
-        let dnat = ("--nat dnat", "the backends see the client's own address");
         let more = if self.is_in_memory() {
-            [
-                ("--scheduler mh", "the flow's addresses choose its backend"),
-                ("--json", "the same for programs"),
-            ]
+            [("--nat dnat", "the backends see the client's own address"), ("--json", "the same for programs")]
         } else {
             [
-                ("--shell client", "a prompt in the client: curl, ping, tcpdump"),
-                ("--hold", "keep the network, and end backends yourself"),
+                ("--print-config", "the balancer's configuration, both layers"),
+                ("--hold", "keep the network, and type in it yourself"),
             ]
         };
-        let first = (self.options.nat == "full").then_some(dnat);
-        for (place, (command, remark)) in first.into_iter().chain(more).enumerate() {
+        for (place, (command, remark)) in more.into_iter().enumerate() {
             let word = if place == 0 { "Next" } else { "" };
             let word = self.console.paint(Look::Heading, format_args!("{word:<6}"));
-            self.console.line(format_args!("{word} fourseven lab {command:<16} {remark}"))?;
+            self.console.line(format_args!("{word} fourseven lab {command:<14}  {remark}"))?;
         }
         Ok(())
     }

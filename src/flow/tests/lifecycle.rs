@@ -252,7 +252,7 @@ fn a_table_that_goes_takes_its_flows_along() {
     let gone = rig.tables.pop().unwrap();
     let freed = gone.slab.memory() + gone.timers.memory();
     drop(gone);
-    assert_eq!(rig.shared.live(), 10);
+    assert_eq!((rig.shared.live(), rig.shared.left()), (10, 10));
     rig.audit();
     rig.tables.push(FlowTable::new(rig.shared.clone(), WorkerId(1)));
     rig.open(at(0), 1, full(client(1), TCP, 0)).unwrap();

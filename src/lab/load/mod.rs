@@ -6,7 +6,7 @@
 //!
 //! In a closed loop a connection sends its next request when it has the whole answer to the last one; that
 //! measures what a path can carry, and what is under way when the time is up is not counted. With a rate the
-//! loop is open (see [`pace`]), which measures how a service feels under arrivals that do not wait.
+//! loop is open (see `pace`), which measures how a service feels under arrivals that do not wait.
 //!
 //! Every answer is checked. One that is not what was asked for is worse than none, and is counted by itself: a figure
 //! beside which there are wrong answers says nothing.

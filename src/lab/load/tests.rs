@@ -220,7 +220,8 @@ fn a_certificate_must_be_signed_by_whom_is_trusted() {
         std::fs::write(folder.join(name), pem).unwrap();
     }
     let https = free();
-    let certificate = crate::lab::serve::Certificate { chain: folder.join("chain"), key: folder.join("key") };
+    let certificate =
+        crate::lab::serve::Certificate::Files { chain: folder.join("chain"), key: folder.join("key") };
     let what = Serve { https: vec![https], certificate: Some(certificate), ..Serve::default() };
     let _serving = Serving::start(what).unwrap();
     for (ca, host, fine) in [

@@ -32,7 +32,7 @@ use std::time::Duration;
 use super::attempt::{Attempt, End, Try};
 use super::clock::Skipping;
 use super::error::LabError;
-use super::network::Network;
+use super::network::{Layer7, Network};
 use super::report::Report;
 use super::topology::Topology;
 use crate::datapath::{Arrival, Counters, Datapath, Instant, Outbox, Outcome, Reason, Verdict};
@@ -209,6 +209,11 @@ impl Network for Memory {
             *backend = None;
         }
         Ok(())
+    }
+
+    /// The proxy asks backends over the kernel's TCP, and no kernel is here.
+    fn layer7(&mut self) -> Option<&mut dyn Layer7> {
+        None
     }
 
     fn finish(&mut self) -> Result<Report, LabError> {

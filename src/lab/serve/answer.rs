@@ -8,7 +8,7 @@
 //! | `POST /echo` | the body and its trailers, as they come |
 //! | `GET /trailers` | a body and, behind it, the trailer `x-digest` |
 //! | any with `Upgrade` | 101, then the bytes that come, back |
-//! | `GET` of anything else | who answers, whom it sees, what was asked |
+//! | `GET` of anything else | who answers, whom it sees, what was asked, and `X-Forwarded-For` if that came |
 //! | anything else | the same, and how long the body was, and its hash |
 
 use std::convert::Infallible;
@@ -55,7 +55,12 @@ impl Backend {
         }
         let (head, body) = request.into_parts();
         let name = self.name.to_str().unwrap_or_default();
-        let say = || introduce(name, self.peer, &format!("{} {} {:?}", head.method, head.uri, head.version));
+        let forwarded = head.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
+        let forwarded = forwarded.map(|value| format!("x-forwarded-for: {value}\n")).unwrap_or_default();
+        let say = || {
+            let request = format!("{} {} {:?}", head.method, head.uri, head.version);
+            introduce(name, self.peer, &request) + &forwarded
+        };
         let path = head.uri.path();
         let (kind, number) = path.rsplit_once('/').unwrap_or(("", path));
         match (&head.method, kind, number) {

@@ -1,23 +1,34 @@
-//! The backend's own certificate: from files, or made at the start.
+//! The backend's own certificate: from files, from a text, or made at the start.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
-/// PEM files.
+/// Where a certificate is from: the chain, the leaf first, and its key, each in PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Certificate {
-    /// The chain, the leaf first.
-    pub chain: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum Certificate {
+    /// Files.
+    Files {
+        /// The chain.
+        chain: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// These texts.
+    Text {
+        /// The chain.
+        chain: String,
+        /// Its key.
+        key: String,
+    },
 }
 
 type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
@@ -25,12 +36,13 @@ type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 /// How TLS is spoken at these addresses, with HTTP/2 and HTTP/1.1 by ALPN. Without files the certificate is
 /// made for them, signed by nobody, for ECDSA on P-256.
 pub(super) fn acceptor(
-    files: Option<&Certificate>,
+    given: Option<&Certificate>,
     name: &str,
     at: &[SocketAddr],
 ) -> io::Result<ServerConfig> {
-    let (chain, key) = match files {
-        Some(files) => read(files)?,
+    let (chain, key) = match given {
+        Some(Certificate::Files { chain, key }) => read(chain, key)?,
+        Some(Certificate::Text { chain, key }) => parse(chain, key).map_err(io::Error::other)?,
         None => make(name, at)?,
     };
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -43,13 +55,18 @@ pub(super) fn acceptor(
     Ok(config)
 }
 
-fn read(files: &Certificate) -> io::Result<Pair> {
-    let because = |path: &PathBuf, error| io::Error::other(format!("{}: {error}", path.display()));
-    let chain = CertificateDer::pem_file_iter(&files.chain)
+fn read(chain: &Path, key: &Path) -> io::Result<Pair> {
+    let because = |path: &Path, error| io::Error::other(format!("{}: {error}", path.display()));
+    let certificates = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| because(&files.chain, error))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| because(&files.key, error))?;
-    Ok((chain, key))
+        .map_err(|error| because(chain, error))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| because(key, error))?;
+    Ok((certificates, key))
+}
+
+fn parse(chain: &str, key: &str) -> Result<Pair, pem::Error> {
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>()?;
+    Ok((chain, PrivateKeyDer::from_pem_slice(key.as_bytes())?))
 }
 
 fn make(name: &str, at: &[SocketAddr]) -> io::Result<Pair> {

@@ -1,7 +1,7 @@
 //! The built-in backend: HTTP, HTTPS, a TCP echo and a UDP echo.
 //!
 //! `GET` of any path says who answers, whom it sees as its client, and what was asked; some paths
-//! do more (see [`answer`]). Over TLS, HTTP/2 and HTTP/1.1 are offered; without it, HTTP/2 has listeners of its own.
+//! do more (see `answer`). Over TLS, HTTP/2 and HTTP/1.1 are offered; without it, HTTP/2 has listeners of its own.
 //!
 //! All of it runs in one thread, or in several that share nothing: each then has a listener of its own at every
 //! address (`SO_REUSEPORT`), and the kernel deals connections out.
