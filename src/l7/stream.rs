@@ -157,10 +157,11 @@ impl AsyncWrite for FlowStream {
         if let Some(end) = state.end.filter(|end| *end != End::Closed) {
             return Poll::Ready(Err(end.error()));
         }
-        if let Some(engine) = self.flow.seated(state) {
-            engine.socket().close();
-        }
         state.shut = true;
+        let seated = self.flow.seated(state).is_some();
+        if seated {
+            state.close();
+        }
         self.flow.touch();
         Poll::Ready(Ok(()))
     }

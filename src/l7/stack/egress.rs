@@ -71,6 +71,9 @@ impl Stack {
             return Said::All;
         }
         state.acknowledge_by = None;
+        if state.shut {
+            state.close();
+        }
         let Some(engine) = state.seating.engine() else { return Said::All };
         if state.holder == Holder::Nobody {
             // Nobody reads any more. What still comes is thrown away, so that it does not keep

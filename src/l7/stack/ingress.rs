@@ -272,6 +272,7 @@ impl Stack {
             offloads: device.offloads,
             next: opening.ours.plus(1),
             edge: opening.ours.plus(1),
+            clipped: false,
             acknowledged: opening.theirs.plus(1),
             // What the client knows is the window in the SYN-ACK, which is not shifted.
             window: announced_window(listener) >> shift,
@@ -368,8 +369,9 @@ impl Stack {
 
         let before = engine.socket().state();
         let queued = engine.socket().send_queue();
-        state.client_window = segment.window;
-        state.note_acknowledgement(segment.acknowledgement);
+        if !flags.rst() {
+            state.note_acknowledgement(segment.acknowledgement, segment.window);
+        }
         state.wire.inward(frame.packet_mut(), segment);
         let range = present(frame.packet_mut(), view);
         let packet = frame.packet().get(range).unwrap_or_default();

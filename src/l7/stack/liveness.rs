@@ -11,8 +11,16 @@
 //!   be told: numbers are not acknowledged, and smoltcp has no deadline. It is mended by what
 //!   the client would do if it could, which is to acknowledge the same number again and again
 //!   (RFC 5681 §3.2), or by sending the FIN again by hand.
+//! - Its timer for probes is not set where the window closes while the one for retransmission runs and nothing is
+//!   acknowledged with it, as when segments come out of order. When that fires there is nothing that it may send, and if
+//!   the client's word that the window is open again is lost, both wait for ever. That can be told too: bytes wait, and
+//!   smoltcp has no deadline. It is told once more that the window is closed, and then probes it.
+//! - What `Wire::clip` cut off it takes for sent, and would send nothing until its retransmission timer fires. If all that
+//!   was really sent is acknowledged, the same made-up acknowledgements let it go on at once.
 
 use std::time::Duration;
+
+use smoltcp::socket::tcp;
 
 use super::engine::Reply;
 use super::flow::{Flow, State};
@@ -67,12 +75,13 @@ impl State {
         }
     }
 
-    /// Takes note of what the client acknowledges.
+    /// Takes note of what the client acknowledges, and of the window with it; of nothing where that is old.
     #[inline]
-    pub(super) fn note_acknowledgement(&mut self, acknowledged: Sequence) {
+    pub(super) fn note_acknowledgement(&mut self, acknowledged: Sequence, window: u16) {
         let under_way = self.wire.next.since(self.client_acknowledged);
         if acknowledged.since(self.client_acknowledged) <= under_way {
             self.client_acknowledged = acknowledged;
+            self.client_window = window;
         }
     }
 
@@ -87,6 +96,23 @@ impl State {
         }
     }
 
+    /// Closes our half, once smoltcp can be trusted with the rest.
+    ///
+    /// Behind a FIN of the client's that makes LAST-ACK, in which smoltcp passes over what acknowledges nothing new: windows
+    /// that open, and duplicates that tell of a loss. So there it is not closed until the client has a window for all that
+    /// is written, which needs no more of its words.
+    pub(crate) fn close(&mut self) {
+        let (from, edge) = (self.client_acknowledged, self.wire.edge);
+        // The window that smoltcp goes by may be an older one, come late.
+        let said = usize::from(self.client_window) << self.offer.scale.unwrap_or(0).min(14);
+        let Some(engine) = self.seating.engine() else { return };
+        let socket = engine.socket();
+        let room = if edge.is_after(from) { edge.since(from) as usize } else { 0 };
+        if socket.state() != tcp::State::CloseWait || socket.send_queue() <= room.min(said) {
+            socket.close();
+        }
+    }
+
     /// Sees to it that what is under way is not forgotten; when to look again, if it may be.
     /// `due` is smoltcp's own deadline.
     pub(super) fn mend(
@@ -96,24 +122,39 @@ impl State {
         due: Option<Instant>,
         replies: &mut Vec<Reply>,
     ) -> Option<Instant> {
-        if due.is_some() || self.client_acknowledged == self.wire.next {
-            self.stalled_at = None;
-            return due;
+        let queued = self.seating.engine()?.socket().send_queue() > 0;
+        let under_way = self.client_acknowledged != self.wire.next;
+        let open = self.client_window > 0 && self.wire.edge.is_after(self.wire.next);
+        let cut_off = queued && !under_way && open && std::mem::take(&mut self.wire.clipped);
+        if !cut_off {
+            if due.is_some() || !under_way && !queued {
+                self.stalled_at = None;
+                return due;
+            }
+            let since = *self.stalled_at.get_or_insert(now);
+            if now < since + STALL {
+                return Some(since + STALL);
+            }
+            self.stalled_at = Some(now);
         }
-        let since = *self.stalled_at.get_or_insert(now);
-        if now < since + STALL {
-            return Some(since + STALL);
-        }
-        self.stalled_at = Some(now);
+        let unprobed = !under_way && !cut_off;
         let made_up = Bare {
             from: flow.tuple.source,
             to: flow.tuple.destination,
             kind: BareKind::Ack(self.client_acknowledged.minus(self.wire.offset)),
             sequence: self.wire.acknowledged,
-            window: self.client_window,
+            window: if unprobed { 0 } else { self.client_window },
         };
         let engine = self.seating.engine()?;
-        if engine.socket().send_queue() == 0 {
+        if queued {
+            let made_up = Reply::new(|space| made_up.write(space));
+            let mut interface = flow.shared.interface.borrow_mut();
+            for _ in 0..if unprobed { 1 } else { DUPLICATES } {
+                engine.receive(&mut interface, now, made_up.packet(), &mut self.wire, replies);
+            }
+            drop(interface);
+            flow.touch();
+        } else {
             let bare = self.acknowledgement(flow);
             let fin = Bare {
                 kind: BareKind::Fin(self.wire.acknowledged),
@@ -121,14 +162,6 @@ impl State {
                 ..bare
             };
             replies.push(Reply::new(|space| fin.write(space)));
-        } else {
-            let made_up = Reply::new(|space| made_up.write(space));
-            let mut interface = flow.shared.interface.borrow_mut();
-            for _ in 0..DUPLICATES {
-                engine.receive(&mut interface, now, made_up.packet(), &mut self.wire, replies);
-            }
-            drop(interface);
-            flow.touch();
         }
         Some(now + STALL)
     }

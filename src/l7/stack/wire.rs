@@ -38,6 +38,8 @@ pub(crate) struct Wire {
     pub(super) next: Sequence,
     /// The number behind the last byte that the client has a window for.
     pub(super) edge: Sequence,
+    /// Whether smoltcp takes bytes for sent that were cut off.
+    pub(super) clipped: bool,
     /// The number that was acknowledged last: RCV.NXT, once everything due was sent.
     pub(super) acknowledged: Sequence,
     /// The window that was announced last, unscaled, …
@@ -72,7 +74,7 @@ impl Wire {
     /// long as segments are those of the path. One byte may always go beyond: that is how a closed window is probed
     /// (RFC 9293 §3.8.6.1).
     #[inline]
-    pub(super) fn clip(&self, packet: &mut [u8]) -> usize {
+    pub(super) fn clip(&mut self, packet: &mut [u8]) -> usize {
         let length = packet.len();
         let at = match packet.first().map(|byte| byte >> 4) {
             Some(4) => 20,
@@ -89,6 +91,7 @@ impl Wire {
         if length <= whole {
             return length;
         }
+        self.clipped = true;
         header[13] &= !(FIN | PSH);
         let clipped = u16::try_from(whole).unwrap_or(u16::MAX);
         if at == 20 {

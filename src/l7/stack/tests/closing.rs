@@ -282,3 +282,33 @@ fn a_slow_reader_loses_nothing_when_both_have_closed() {
     bench.pass(Duration::from_secs(61));
     assert_nothing_leaks(&bench.stack);
 }
+
+#[test]
+fn a_client_that_closed_its_half_is_sent_all_as_its_window_opens() {
+    for device in [PLAIN, CUTS] {
+        let mut bench = Bench::new(StackSettings::on(device));
+        bench.stack.listen(vip(), Listener { congestion: Congestion::None, ..Listener::default() });
+        let mut hand = Hand { window: 3000, ..Hand::at("198.51.100.1:4000") };
+        let mut stream = hand.connect(&mut bench);
+        bench.feed(&hand.say(ACK | FIN, b"all of it"));
+        now(stream.write_all(&vec![7; 20_000])).unwrap();
+        now(stream.shutdown()).unwrap();
+        drop(stream);
+        let start = hand.expected;
+        for round in 1..=7 {
+            let heard = bench.drain();
+            assert_eq!(heard.iter().any(|one| one.flags.fin()), round == 7, "FIN is behind the last byte");
+            hand.hear(&heard);
+            assert_eq!(hand.expected.since(start), (round * 3000).min(20_000) + u32::from(round == 7));
+            // The window closes, and opens by a word that acknowledges nothing new.
+            hand.window = 0;
+            bench.feed(&hand.say(ACK, &[]));
+            bench.drain();
+            hand.window = 3000;
+            if round < 7 {
+                bench.feed(&hand.say(ACK, &[]));
+            }
+        }
+        assert_nothing_leaks(&bench.stack);
+    }
+}

@@ -3,8 +3,8 @@
 //!
 //! The device towards the stack cuts large packets and completes sums, as a kernel does.
 
-use std::cell::RefCell;
-use std::cmp::Reverse;
+use std::cell::{Cell, RefCell};
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::time::Duration;
@@ -41,11 +41,21 @@ pub(super) struct Plan {
     pub(super) drop_after: Option<usize>,
     /// The client aborts after this many bytes.
     pub(super) abort_after: Option<usize>,
+    /// After this many bytes both sides stop to write for so long; an idle connection has no rings.
+    pub(super) nap: Option<(usize, Duration)>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { upload: 0, download: 0, window: 65_535, v6: false, drop_after: None, abort_after: None }
+        Self {
+            upload: 0,
+            download: 0,
+            window: 65_535,
+            v6: false,
+            drop_after: None,
+            abort_after: None,
+            nap: None,
+        }
     }
 }
 
@@ -54,6 +64,8 @@ impl Default for Plan {
 pub(super) struct Outcome {
     pub(super) client_got: usize,
     pub(super) client_closed: bool,
+    /// Whether the client was told, by a FIN, that it got all there was.
+    pub(super) client_told: bool,
     /// `None` where the connection never opened.
     pub(super) server: Option<Result<usize, io::ErrorKind>>,
 }
@@ -182,6 +194,9 @@ struct Client {
     sent: usize,
     got: usize,
     open: bool,
+    told: bool,
+    /// When a nap is over, once it has begun.
+    sleeps_until: Option<Instant>,
 }
 
 impl Client {
@@ -206,7 +221,18 @@ impl Client {
         let port = 10_000 + number as u16;
         let socket: &mut tcp::Socket<'_> = sockets.get_mut(handle);
         socket.connect(interface.context(), (vip, 80), port).unwrap();
-        Self { number, plan, interface, sockets, handle, sent: 0, got: 0, open: true }
+        Self {
+            number,
+            plan,
+            interface,
+            sockets,
+            handle,
+            sent: 0,
+            got: 0,
+            open: true,
+            told: false,
+            sleeps_until: None,
+        }
     }
 
     /// Lets the client do what it can.
@@ -216,15 +242,32 @@ impl Client {
             let mut progress = false;
             let number = self.number;
             let socket: &mut tcp::Socket<'_> = self.sockets.get_mut(self.handle);
-            while let Ok(1..) = socket.recv(|data| {
-                check(number + 1000, self.got, data);
-                self.got += data.len();
-                (data.len(), data.len())
-            }) {
-                progress = true;
+            let end = loop {
+                let read = socket.recv(|data| {
+                    check(number + 1000, self.got, data);
+                    self.got += data.len();
+                    (data.len(), data.len())
+                });
+                match read {
+                    Ok(1..) => progress = true,
+                    end => break end,
+                }
+            };
+            self.told |= end == Err(tcp::RecvError::Finished);
+            let mut goal = self.plan.upload;
+            if let Some((at, time)) = self.plan.nap
+                && at < goal
+                && socket.may_send()
+            {
+                if self.sent >= at && self.sleeps_until.is_none() {
+                    self.sleeps_until = Some(now + time);
+                }
+                if self.sleeps_until.is_none_or(|until| now < until) {
+                    goal = at;
+                }
             }
-            if socket.may_send() && self.sent < self.plan.upload {
-                let most = (self.plan.upload - self.sent).min(8192);
+            if socket.may_send() && self.sent < goal {
+                let most = (goal - self.sent).min(8192);
                 let sent = socket.send_slice(&bytes(number, self.sent, most)).unwrap();
                 self.sent += sent;
                 progress |= sent > 0;
@@ -311,8 +354,37 @@ fn micros(now: Instant) -> smoltcp::time::Instant {
     smoltcp::time::Instant::from_micros((now.as_nanos() / 1000).cast_signed())
 }
 
+/// The time, for tasks.
+struct Clock {
+    now: Cell<Instant>,
+    /// When somebody wants to be asked again.
+    alarms: RefCell<Vec<Instant>>,
+}
+
+impl Clock {
+    async fn sleep(&self, time: Duration) {
+        let until = self.now.get() + time;
+        self.alarms.borrow_mut().push(until);
+        while self.now.get() < until {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The next alarm after the present time.
+    fn next(&self) -> Option<Instant> {
+        let mut alarms = self.alarms.borrow_mut();
+        alarms.retain(|at| *at > self.now.get());
+        alarms.iter().min().copied()
+    }
+}
+
 /// What one server's task does, and how many bytes it read.
-async fn serve(number: usize, plan: Plan, stream: FlowStream) -> Result<usize, io::ErrorKind> {
+async fn serve(
+    number: usize,
+    plan: Plan,
+    clock: Rc<Clock>,
+    stream: FlowStream,
+) -> Result<usize, io::ErrorKind> {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let read = async {
         let mut got = 0;
@@ -329,7 +401,15 @@ async fn serve(number: usize, plan: Plan, stream: FlowStream) -> Result<usize, i
     let write = async {
         let mut sent = 0;
         while sent < plan.download {
-            let part = bytes(number + 1000, sent, (plan.download - sent).min(5000));
+            let mut goal = plan.download;
+            if let Some((at, time)) = plan.nap {
+                match sent.cmp(&at) {
+                    Ordering::Less => goal = goal.min(at),
+                    Ordering::Equal => clock.sleep(time).await,
+                    Ordering::Greater => {}
+                }
+            }
+            let part = bytes(number + 1000, sent, (goal - sent).min(5000));
             writer.write_all(&part).await.map_err(|error| error.kind())?;
             sent += part.len();
         }
@@ -374,6 +454,7 @@ async fn world(
     let mut clients: Vec<Client> =
         plans.iter().enumerate().map(|(number, plan)| Client::new(number, *plan, seed, now)).collect();
     let results: Rc<RefCell<BTreeMap<usize, Result<usize, io::ErrorKind>>>> = Rc::default();
+    let clock = Rc::new(Clock { now: Cell::new(now), alarms: RefCell::default() });
     let mut running = 0usize;
     let limit = start + Duration::from_hours(1);
     loop {
@@ -396,10 +477,10 @@ async fn world(
         }
         while let Some(accepted) = stack.accept() {
             let number = usize::from(accepted.client.port - 10_000);
-            let (plan, results) = (plans[number], Rc::clone(&results));
+            let (plan, results, clock) = (plans[number], Rc::clone(&results), Rc::clone(&clock));
             running += 1;
             tokio::task::spawn_local(async move {
-                let result = serve(number, plan, accepted.stream).await;
+                let result = serve(number, plan, clock, accepted.stream).await;
                 results.borrow_mut().insert(number, result);
             });
         }
@@ -415,13 +496,19 @@ async fn world(
         if clients.iter().all(Client::done) && results.borrow().len() == running && air.packets.is_empty() {
             break;
         }
-        let timers = clients.iter_mut().filter_map(|client| {
-            let at = client.interface.poll_at(micros(now), &client.sockets)?;
-            Some(Instant::from_nanos(at.total_micros().cast_unsigned() * 1000))
+        let timers = clients.iter_mut().flat_map(|client| {
+            let at = client.interface.poll_at(micros(now), &client.sockets);
+            let at = at.map(|at| Instant::from_nanos(at.total_micros().cast_unsigned() * 1000));
+            at.into_iter().chain(client.sleeps_until.filter(|until| *until > now))
         });
-        let next =
-            timers.chain(air.next()).chain(stack.poll_timeout()).min().expect("something is still to come");
+        let next = timers
+            .chain(clock.next())
+            .chain(air.next())
+            .chain(stack.poll_timeout())
+            .min()
+            .expect("something is still to come");
         now = now.max(next).max(now + Duration::from_micros(1));
+        clock.now.set(now);
         assert!(now < limit, "hangs: {:?}, {:?}", stack.occupancy(), results.borrow());
     }
     let outcomes = clients
@@ -429,6 +516,7 @@ async fn world(
         .map(|client| Outcome {
             client_got: client.got,
             client_closed: client.done(),
+            client_told: client.told,
             server: results.borrow().get(&client.number).copied(),
         })
         .collect();

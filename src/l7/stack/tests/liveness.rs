@@ -87,3 +87,47 @@ fn a_keep_alive_carries_no_byte_that_could_be_taken_for_one_of_the_stream() {
         assert!(heard.payload.iter().all(|&byte| byte == 5));
     }
 }
+
+/// A client with a small window that had a segment sent again, which was cut off at that window.
+fn clipped() -> (Bench, Hand, FlowStream) {
+    let mut bench = Bench::new(StackSettings::on(PLAIN));
+    bench.stack.listen(vip(), Listener { congestion: Congestion::None, ..Listener::default() });
+    let mut hand = Hand { window: 3000, ..Hand::at("198.51.100.1:4000") };
+    let mut stream = hand.connect(&mut bench);
+    stream.write_all(&vec![5; 50_000]).now_or_never().unwrap().unwrap();
+    let heard = bench.drain();
+    for _ in 0..4 {
+        bench.feed(&hand.say(ACK, &[]));
+    }
+    assert!(!bench.drain().is_empty(), "it is sent again");
+    hand.hear(&heard);
+    (bench, hand, stream)
+}
+
+#[test]
+fn a_closed_window_is_probed_though_a_retransmission_was_waited_for() {
+    let (mut bench, mut hand, _stream) = clipped();
+    // The window closes without an acknowledgement of anything new, and that it opens again is lost.
+    bench.feed(&hand.say(ACK, &[]));
+    hand.window = 0;
+    bench.feed(&hand.say(ACK, &[]));
+    bench.drain();
+    let said = bench.pass(Duration::from_secs(5));
+    let probe = said.iter().find(|heard| heard.sequence == hand.expected && heard.payload == [5]);
+    hand.hear(std::slice::from_ref(probe.expect("the window is probed")));
+    hand.window = 3000;
+    bench.feed(&hand.say(ACK, &[]));
+    assert!(bench.drain().iter().any(|heard| heard.sequence == hand.expected && heard.payload.len() > 1));
+}
+
+#[test]
+fn what_was_cut_off_at_the_window_goes_on_with_the_acknowledgement() {
+    let (mut bench, mut hand, _stream) = clipped();
+    for _ in 0..15 {
+        bench.feed(&hand.say(ACK, &[]));
+        let before = hand.expected;
+        let heard: Vec<_> = (0..2).flat_map(|_| bench.drain()).collect();
+        hand.hear(&heard);
+        assert_eq!(hand.expected.since(before), 3000, "a whole window, and at once");
+    }
+}
