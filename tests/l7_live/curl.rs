@@ -91,7 +91,13 @@ fn curl_is_answered_in_all_its_ways() {
                 .flat_map(|group| ["opened", "reused"].map(|of| report.group(group, of)))
                 .sum();
             assert_eq!(asked, 2 * 3 * WAYS.len() as u64, "{queues}: {}", report.0);
-            assert_eq!(report.dropped(), [], "{queues}");
+            // A client that has gone answers each segment that still comes by a reset. The first one ends the connection,
+            // and one behind that belongs to none, of which RFC 9293 §3.10.7.1 asks that it be dropped.
+            let reset = report.0["layer7"]["connections"]["reset"].as_u64().unwrap();
+            let late = report.dropped().iter().find(|of| of.0 == "no_flow").map_or(0, |of| of.1);
+            assert!(late <= reset, "{queues}: {}", report.0);
+            let others: Vec<_> = report.dropped().into_iter().filter(|of| of.0 != "no_flow").collect();
+            assert_eq!(others, [], "{queues}");
         }
     });
 }
