@@ -19,6 +19,7 @@ use anyhow::Context;
 use rustls::KeyLog;
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
+use crate::app::config::{self, Unusable};
 use crate::app::output;
 use crate::io::Stop;
 use crate::l7::spec::{BackendTls, CertificateSpec, ClientAuth, HostPattern, SiteSpec, UpstreamProtocol};
@@ -120,8 +121,8 @@ fn made_here(site: &SiteSpec, time: &dyn TimeProvider) -> anyhow::Result<Materia
 /// Why a certificate's files cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum FileError {
-    #[error("{} cannot be read: {source}", file.display())]
-    Unreadable { file: PathBuf, source: std::io::Error },
+    #[error("{}: {why}", file.display())]
+    Unusable { file: PathBuf, why: Unusable },
     #[error(transparent)]
     Material(#[from] MaterialError),
     #[error(transparent)]
@@ -129,7 +130,7 @@ enum FileError {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, FileError> {
-    fs::read(file).map_err(|source| FileError::Unreadable { file: file.to_owned(), source })
+    config::pem_bytes(file).map_err(|why| FileError::Unusable { file: file.to_owned(), why })
 }
 
 fn from_files(chain: &Path, key: &Path) -> Result<Material, FileError> {

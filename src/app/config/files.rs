@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::mistake::{Mistake, Wrong};
 use super::source::{Span, quoted};
@@ -48,35 +48,87 @@ pub fn look(named: &Named) -> Vec<Mistake> {
         Named::Certificate { chain, key } => vec![chain, key],
         Named::Authority(place) => vec![place],
     };
-    let wrong = |place: &&Place| read(place).err().map(|wrong| wrong.at(place.at.clone()));
-    places.iter().filter_map(wrong).collect()
+    let mistake =
+        |place: &&Place| Some(wrong(&place.name, &pem_bytes(&place.path).err()?).at(place.at.clone()));
+    places.iter().filter_map(mistake).collect()
 }
 
-/// Reads a file, if it is one and not too large.
-fn read(Place { path, name, .. }: &Place) -> Result<Vec<u8>, Wrong> {
-    let shown = quoted(name);
-    let cannot = |error: &io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Wrong::new(format!("there is no file {shown}"))
-            .help("write the name of a PEM file; a relative one is looked for beside the configuration"),
-        io::ErrorKind::PermissionDenied => Wrong::new(format!("{shown} may not be read"))
-            .help("whoever runs the balancer must be allowed to read it"),
-        _ => Wrong::new(format!("{shown} cannot be read: {error}")).help("write the name of a PEM file"),
-    };
-    let metadata = fs::metadata(path).map_err(|error| cannot(&error))?;
-    if metadata.is_dir() {
-        return Err(Wrong::new(format!("{shown} is a directory")).help("name the file in it"));
+/// Why a file cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// There is none.
+    #[error("there is no such file")]
+    Missing,
+    /// Whoever runs this may not read it.
+    #[error("it may not be read")]
+    Denied,
+    /// It is a directory.
+    #[error("it is a directory")]
+    Directory,
+    /// It is a pipe, a socket or a device. Opening a pipe would wait for somebody to write into it.
+    #[error("it is not a regular file")]
+    NotRegular,
+    /// There is nothing in it.
+    #[error("it is empty")]
+    Empty,
+    /// It is larger than [`MOST`].
+    #[error("it is larger than 1 MiB")]
+    TooLarge,
+    /// Reading failed otherwise.
+    #[error("it cannot be read: {0}")]
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Unusable {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::PermissionDenied => Self::Denied,
+            _ => Self::Failed(error),
+        }
     }
-    // Opening a pipe would wait for somebody to write into it.
+}
+
+/// What is in a file with certificates or a key.
+///
+/// # Errors
+/// If it is none, or cannot be one.
+pub fn pem_bytes(path: &Path) -> Result<Vec<u8>, Unusable> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(Unusable::Directory);
+    }
     if !metadata.is_file() {
-        return Err(Wrong::new(format!("{shown} is not a regular file")).help("write the name of a PEM file"));
+        return Err(Unusable::NotRegular);
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| cannot(&error))?;
-    file.take(MOST + 1).read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
+    File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 {
-        0 => Err(Wrong::new(format!("{shown} is empty")).help("put certificates or a key into it, as PEM")),
-        length if length > MOST => Err(Wrong::new(format!("{shown} is larger than 1 MiB"))
-            .help("that is more than any chain or key has: write the name of a PEM file")),
+        0 => Err(Unusable::Empty),
+        length if length > MOST => Err(Unusable::TooLarge),
         _ => Ok(bytes),
+    }
+}
+
+/// What is wrong with a file, for whoever wrote its name.
+fn wrong(name: &str, why: &Unusable) -> Wrong {
+    let shown = quoted(name);
+    match why {
+        Unusable::Missing => Wrong::new(format!("there is no file {shown}"))
+            .help("write the name of a PEM file; a relative one is looked for beside the configuration"),
+        Unusable::Denied => Wrong::new(format!("{shown} may not be read"))
+            .help("whoever runs the balancer must be allowed to read it"),
+        Unusable::Directory => Wrong::new(format!("{shown} is a directory")).help("name the file in it"),
+        Unusable::NotRegular => {
+            Wrong::new(format!("{shown} is not a regular file")).help("write the name of a PEM file")
+        }
+        Unusable::Empty => {
+            Wrong::new(format!("{shown} is empty")).help("put certificates or a key into it, as PEM")
+        }
+        Unusable::TooLarge => Wrong::new(format!("{shown} is larger than 1 MiB"))
+            .help("that is more than any chain or key has: write the name of a PEM file"),
+        Unusable::Failed(error) => {
+            Wrong::new(format!("{shown} cannot be read: {error}")).help("write the name of a PEM file")
+        }
     }
 }

@@ -38,6 +38,7 @@ mod tls;
 mod tun;
 mod values;
 
+pub use files::{Unusable, pem_bytes};
 pub use flags::Flags;
 pub use flows::Flows;
 pub use mistake::{Look, Mistake, Severity, counted, render};
