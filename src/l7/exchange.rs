@@ -6,7 +6,6 @@
 //!                                               ◀──Failure──
 //! ```
 
-use std::fmt;
 use std::future::Future;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 
 use super::spec::{GroupId, UpstreamMode};
+use super::words::words;
 use crate::packet::Endpoint;
 
 /// A request on its way to a backend, as it is to be sent: routed, checked, its headers written.
@@ -62,65 +62,28 @@ pub enum Origin {
     Reused,
 }
 
-/// Why there is no answer. The word is the same in counters, logs and headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Failure {
-    /// No backend of the group is up and takes requests.
-    NoBackend,
-    /// As many requests wait for an upstream as may.
-    QueueFull,
-    /// None became free in time.
-    QueueTimeout,
-    /// Backends refused or could not be reached, as often as was tried.
-    ConnectFailed,
-    /// Connecting took too long.
-    ConnectTimeout,
-    /// TLS to the backend failed.
-    TlsFailed,
-    /// The backend closed or reset the connection behind the request and before its answer, and the request may not be sent twice.
-    ClosedEarly,
-    /// What the backend sent is not HTTP.
-    BadAnswer,
-    /// The answer's head took too long.
-    ResponseTimeout,
-    /// The client's body ended early: nobody is left to answer.
-    ClientGone,
-}
-
-impl Failure {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::NoBackend,
-        Self::QueueFull,
-        Self::QueueTimeout,
-        Self::ConnectFailed,
-        Self::ConnectTimeout,
-        Self::TlsFailed,
-        Self::ClosedEarly,
-        Self::BadAnswer,
-        Self::ResponseTimeout,
-        Self::ClientGone,
-    ];
-
-    /// The one word for it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::NoBackend => "no_backend",
-            Self::QueueFull => "queue_full",
-            Self::QueueTimeout => "queue_timeout",
-            Self::ConnectFailed => "connect_failed",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::TlsFailed => "tls_failed",
-            Self::ClosedEarly => "closed_early",
-            Self::BadAnswer => "bad_answer",
-            Self::ResponseTimeout => "response_timeout",
-            Self::ClientGone => "client_gone",
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.word())
+words! {
+    /// Why there is no answer. The word is the same in counters, logs and headers.
+    Failure {
+        /// No backend of the group is up and takes requests.
+        NoBackend = "no_backend",
+        /// As many requests wait for an upstream as may.
+        QueueFull = "queue_full",
+        /// None became free in time.
+        QueueTimeout = "queue_timeout",
+        /// Backends refused or could not be reached, as often as was tried.
+        ConnectFailed = "connect_failed",
+        /// Connecting took too long.
+        ConnectTimeout = "connect_timeout",
+        /// TLS to the backend failed.
+        TlsFailed = "tls_failed",
+        /// The backend closed or reset the connection behind the request and before its answer, and the request may not be sent twice.
+        ClosedEarly = "closed_early",
+        /// What the backend sent is not HTTP.
+        BadAnswer = "bad_answer",
+        /// The answer's head took too long.
+        ResponseTimeout = "response_timeout",
+        /// The client's body ended early: nobody is left to answer.
+        ClientGone = "client_gone",
     }
 }

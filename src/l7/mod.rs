@@ -24,6 +24,7 @@ pub mod stack;
 pub mod stream;
 pub mod tls;
 pub mod upstream;
+mod words;
 
 pub use stack::{Accepted, Stack};
 pub use stream::FlowStream;

@@ -71,7 +71,7 @@ pub enum Unusable {
     /// There is nothing in it.
     #[error("it is empty")]
     Empty,
-    /// It is larger than [`MOST`].
+    /// It is larger than 1 MiB.
     #[error("it is larger than 1 MiB")]
     TooLarge,
     /// Reading failed otherwise.

@@ -23,7 +23,7 @@ pub struct FrontCounters {
     versions: [Count; 3],
     classes: [Count; 5],
     refusals: [Count; Refusal::COUNT],
-    failures: [Count; Failure::ALL.len()],
+    failures: [Count; Failure::COUNT],
 }
 
 /// How clients speak.

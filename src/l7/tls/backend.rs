@@ -3,7 +3,6 @@
 //! The checks are of the settings, not of the session: a [`BackendClient`] resumes its own sessions only, which were opened
 //! under the same authorities, name and protocol.
 
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use super::authorities::Authorities;
 use super::failure::library;
 use super::{SetupError, one_line, provider};
 use crate::l7::spec::UpstreamProtocol;
+use crate::l7::words::words;
 
 /// What a client for backends is made of.
 #[derive(Debug)]
@@ -114,66 +114,35 @@ pub struct BackendFailure {
     pub detail: Box<str>,
 }
 
-/// Why a handshake with a backend failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BackendCause {
-    /// Its certificate is signed by nobody we were told to trust.
-    UnknownIssuer,
-    /// Its certificate is for other names.
-    WrongName,
-    /// Its certificate is out of its time.
-    OutOfTime,
-    /// Its certificate is wrong in another way.
-    BadCertificate,
-    /// It wants a certificate of ours, and we have none.
-    WantsCertificate,
-    /// It does not speak the protocol that it is configured for.
-    NoSharedProtocol,
-    /// No version, cipher or the like is shared.
-    NothingShared,
-    /// It sent another alert.
-    Alert,
-    /// What it sent is not TLS, or breaks its rules.
-    NotTls,
-    /// The connection ended in the midst of it.
-    Gone,
-    /// We could not, through no fault of the backend's.
-    Internal,
+words! {
+    /// Why a handshake with a backend failed.
+    BackendCause {
+        /// Its certificate is signed by nobody we were told to trust.
+        UnknownIssuer = "unknown_issuer",
+        /// Its certificate is for other names.
+        WrongName = "wrong_name",
+        /// Its certificate is out of its time.
+        OutOfTime = "out_of_time",
+        /// Its certificate is wrong in another way.
+        BadCertificate = "bad_certificate",
+        /// It wants a certificate of ours, and we have none.
+        WantsCertificate = "wants_certificate",
+        /// It does not speak the protocol that it is configured for.
+        NoSharedProtocol = "no_shared_protocol",
+        /// No version, cipher or the like is shared.
+        NothingShared = "nothing_shared",
+        /// It sent another alert.
+        Alert = "alert",
+        /// What it sent is not TLS, or breaks its rules.
+        NotTls = "not_tls",
+        /// The connection ended in the midst of it.
+        Gone = "gone",
+        /// We could not, through no fault of the backend's.
+        Internal = "internal",
+    }
 }
 
 impl BackendCause {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
-        Self::UnknownIssuer,
-        Self::WrongName,
-        Self::OutOfTime,
-        Self::BadCertificate,
-        Self::WantsCertificate,
-        Self::NoSharedProtocol,
-        Self::NothingShared,
-        Self::Alert,
-        Self::NotTls,
-        Self::Gone,
-        Self::Internal,
-    ];
-
-    /// The one word for it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::UnknownIssuer => "unknown_issuer",
-            Self::WrongName => "wrong_name",
-            Self::OutOfTime => "out_of_time",
-            Self::BadCertificate => "bad_certificate",
-            Self::WantsCertificate => "wants_certificate",
-            Self::NoSharedProtocol => "no_shared_protocol",
-            Self::NothingShared => "nothing_shared",
-            Self::Alert => "alert",
-            Self::NotTls => "not_tls",
-            Self::Gone => "gone",
-            Self::Internal => "internal",
-        }
-    }
-
     fn because(self, detail: &str) -> BackendFailure {
         BackendFailure { cause: self, detail: one_line(detail) }
     }
@@ -213,12 +182,6 @@ impl BackendCause {
             // The rest, and what the library will add.
             _ => Self::Internal,
         }
-    }
-}
-
-impl fmt::Display for BackendCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.word())
     }
 }
 

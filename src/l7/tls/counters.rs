@@ -10,7 +10,7 @@ use super::failure::Cause;
 pub struct HandshakeCounters {
     full: AtomicU64,
     resumed: AtomicU64,
-    failed: [AtomicU64; Cause::ALL.len()],
+    failed: [AtomicU64; Cause::COUNT],
 }
 
 /// What they stood at.
@@ -20,19 +20,19 @@ pub struct HandshakeCounts {
     pub full: u64,
     /// Resumed ones.
     pub resumed: u64,
-    /// Failed ones by their cause, all causes in the order of [`Cause::ALL`].
-    pub failed: [(Cause, u64); Cause::ALL.len()],
+    /// Failed ones, by [`Cause`].
+    pub failed: [u64; Cause::COUNT],
 }
 
 impl HandshakeCounts {
     /// Those that failed for this reason.
     pub fn failed_by(&self, cause: Cause) -> u64 {
-        self.failed.iter().find(|(one, _)| *one == cause).map_or(0, |(_, count)| *count)
+        self.failed[cause as usize]
     }
 
     /// All that failed.
     pub fn failed(&self) -> u64 {
-        self.failed.iter().map(|(_, count)| count).sum()
+        self.failed.iter().sum()
     }
 }
 
@@ -40,10 +40,7 @@ impl HandshakeCounters {
     /// Reads them.
     pub fn counts(&self) -> HandshakeCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut failed = Cause::ALL.map(|cause| (cause, 0));
-        for ((_, count), counter) in failed.iter_mut().zip(&self.failed) {
-            *count = read(counter);
-        }
+        let failed = std::array::from_fn(|place| read(&self.failed[place]));
         HandshakeCounts { full: read(&self.full), resumed: read(&self.resumed), failed }
     }
 
@@ -56,9 +53,6 @@ impl HandshakeCounters {
     }
 
     pub(super) fn failed(&self, cause: Cause) {
-        let place = Cause::ALL.iter().position(|one| *one == cause);
-        if let Some(counter) = place.and_then(|place| self.failed.get(place)) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
+        self.failed[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use rustls::{AlertDescription, Error, PeerIncompatible};
 
 use super::one_line;
+use crate::l7::words::words;
 
 /// A handshake that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,102 +50,53 @@ impl Side {
     }
 }
 
-/// Why a handshake with a client failed. Each is a counter of the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// No version of TLS is spoken by both.
-    NoSharedVersion,
-    /// No cipher suite is.
-    NoSharedCipher,
-    /// No group for the key exchange is.
-    NoSharedGroup,
-    /// The client can verify no signature that our keys can make.
-    NoSharedSignature,
-    /// The client's ALPN names neither `h2` nor `http/1.1`.
-    NoSharedProtocol,
-    /// The client must show a certificate, and showed none.
-    ClientCertificateMissing,
-    /// The client's certificate was signed by nobody we know, is out of its time, or otherwise wrong.
-    ClientCertificateRefused,
-    /// What came is not TLS.
-    NotTls,
-    /// What came is HTTP without TLS.
-    CleartextHttp,
-    /// What came is TLS, and breaks its rules.
-    BadMessage,
-    /// The client does not know who signed our certificate: `unknown_ca`.
-    UnknownCaAlert,
-    /// The client refuses our certificate for another reason: `bad_certificate`, `certificate_unknown`, and the like.
-    BadCertificateAlert,
-    /// The client finds that our certificate is out of its time: `certificate_expired`.
-    CertificateExpiredAlert,
-    /// The client found no version, cipher or the like to share: `protocol_version`, `handshake_failure`.
-    NegotiationAlert,
-    /// The client does not want to go on: `close_notify`, `user_canceled`.
-    CancelledAlert,
-    /// Any other alert.
-    OtherAlert,
-    /// The connection was opened and closed without a byte, as probes do.
-    ClosedUnused,
-    /// The connection ended in the midst of it.
-    ClientGone,
-    /// It took too long.
-    Timeout,
-    /// We could not, through no fault of the client's.
-    Internal,
+words! {
+    /// Why a handshake with a client failed. Each is a counter of the same name.
+    Cause {
+        /// No version of TLS is spoken by both.
+        NoSharedVersion = "no_shared_version",
+        /// No cipher suite is.
+        NoSharedCipher = "no_shared_cipher",
+        /// No group for the key exchange is.
+        NoSharedGroup = "no_shared_group",
+        /// The client can verify no signature that our keys can make.
+        NoSharedSignature = "no_shared_signature",
+        /// The client's ALPN names neither `h2` nor `http/1.1`.
+        NoSharedProtocol = "no_shared_protocol",
+        /// The client must show a certificate, and showed none.
+        ClientCertificateMissing = "client_certificate_missing",
+        /// The client's certificate was signed by nobody we know, is out of its time, or otherwise wrong.
+        ClientCertificateRefused = "client_certificate_refused",
+        /// What came is not TLS.
+        NotTls = "not_tls",
+        /// What came is HTTP without TLS.
+        CleartextHttp = "cleartext_http",
+        /// What came is TLS, and breaks its rules.
+        BadMessage = "bad_message",
+        /// The client does not know who signed our certificate: `unknown_ca`.
+        UnknownCaAlert = "unknown_ca_alert",
+        /// The client refuses our certificate for another reason: `bad_certificate`, `certificate_unknown`, and the like.
+        BadCertificateAlert = "bad_certificate_alert",
+        /// The client finds that our certificate is out of its time: `certificate_expired`.
+        CertificateExpiredAlert = "certificate_expired_alert",
+        /// The client found no version, cipher or the like to share: `protocol_version`, `handshake_failure`.
+        NegotiationAlert = "negotiation_alert",
+        /// The client does not want to go on: `close_notify`, `user_canceled`.
+        CancelledAlert = "cancelled_alert",
+        /// Any other alert.
+        OtherAlert = "other_alert",
+        /// The connection was opened and closed without a byte, as probes do.
+        ClosedUnused = "closed_unused",
+        /// The connection ended in the midst of it.
+        ClientGone = "client_gone",
+        /// It took too long.
+        Timeout = "timeout",
+        /// We could not, through no fault of the client's.
+        Internal = "internal",
+    }
 }
 
 impl Cause {
-    /// All of them.
-    pub const ALL: [Self; 20] = [
-        Self::NoSharedVersion,
-        Self::NoSharedCipher,
-        Self::NoSharedGroup,
-        Self::NoSharedSignature,
-        Self::NoSharedProtocol,
-        Self::ClientCertificateMissing,
-        Self::ClientCertificateRefused,
-        Self::NotTls,
-        Self::CleartextHttp,
-        Self::BadMessage,
-        Self::UnknownCaAlert,
-        Self::BadCertificateAlert,
-        Self::CertificateExpiredAlert,
-        Self::NegotiationAlert,
-        Self::CancelledAlert,
-        Self::OtherAlert,
-        Self::ClosedUnused,
-        Self::ClientGone,
-        Self::Timeout,
-        Self::Internal,
-    ];
-
-    /// The one word for it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::NoSharedVersion => "no_shared_version",
-            Self::NoSharedCipher => "no_shared_cipher",
-            Self::NoSharedGroup => "no_shared_group",
-            Self::NoSharedSignature => "no_shared_signature",
-            Self::NoSharedProtocol => "no_shared_protocol",
-            Self::ClientCertificateMissing => "client_certificate_missing",
-            Self::ClientCertificateRefused => "client_certificate_refused",
-            Self::NotTls => "not_tls",
-            Self::CleartextHttp => "cleartext_http",
-            Self::BadMessage => "bad_message",
-            Self::UnknownCaAlert => "unknown_ca_alert",
-            Self::BadCertificateAlert => "bad_certificate_alert",
-            Self::CertificateExpiredAlert => "certificate_expired_alert",
-            Self::NegotiationAlert => "negotiation_alert",
-            Self::CancelledAlert => "cancelled_alert",
-            Self::OtherAlert => "other_alert",
-            Self::ClosedUnused => "closed_unused",
-            Self::ClientGone => "client_gone",
-            Self::Timeout => "timeout",
-            Self::Internal => "internal",
-        }
-    }
-
     /// Whose doing it was.
     pub const fn side(self) -> Side {
         match self {
@@ -232,12 +184,6 @@ impl Cause {
             | P::Tls12NotOfferedOrEnabled => Self::NoSharedVersion,
             _ => Self::BadMessage,
         }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.word())
     }
 }
 

@@ -12,10 +12,12 @@ use super::body::Outgoing;
 use super::budget::Budget;
 use super::lease::{Handle, Lease, Slot};
 use super::pool::{Group, Queue, Shared};
-use super::reason::{BackendCounts, DropReason, FAILURES, OpenReason, TLS_FAILURES};
+use super::reason::{BackendCounts, DropReason, OpenReason};
 use super::wire::{Reuse, Sharing, Upstream};
 use crate::datapath::{self, BackendId};
+use crate::l7::exchange::Failure;
 use crate::l7::spec::UpstreamLimits;
+use crate::l7::tls::BackendCause;
 use crate::packet::FiveTuple;
 
 /// What a request wants.
@@ -99,8 +101,8 @@ pub(super) struct Books {
     pub retries: u64,
     pub retries_denied: u64,
     pub waited: u64,
-    pub failures: [u64; FAILURES],
-    pub tls_failures: [u64; TLS_FAILURES],
+    pub failures: [u64; Failure::COUNT],
+    pub tls_failures: [u64; BackendCause::COUNT],
 }
 
 /// One backend's.
@@ -142,8 +144,8 @@ impl Books {
             retries: 0,
             retries_denied: 0,
             waited: 0,
-            failures: [0; FAILURES],
-            tls_failures: [0; TLS_FAILURES],
+            failures: [0; Failure::COUNT],
+            tls_failures: [0; BackendCause::COUNT],
         }
     }
 

@@ -389,18 +389,12 @@ impl Shared {
 
     /// A backend and we could not agree on TLS.
     pub(super) fn note_tls(&self, place: usize, cause: BackendCause) {
-        self.with(place, |_, books, _| {
-            let kind = BackendCause::ALL.iter().position(|known| *known == cause);
-            bump(&mut books.tls_failures, kind.unwrap_or(usize::MAX));
-        });
+        self.with(place, |_, books, _| bump(&mut books.tls_failures, cause as usize));
     }
 
     /// A request has failed.
     pub(super) fn note_failure(&self, place: usize, failure: Failure) {
-        self.with(place, |_, books, _| {
-            let kind = Failure::ALL.iter().position(|known| *known == failure);
-            bump(&mut books.failures, kind.unwrap_or(usize::MAX));
-        });
+        self.with(place, |_, books, _| bump(&mut books.failures, failure as usize));
     }
 
     /// Whether a request may be tried again, which it then is.

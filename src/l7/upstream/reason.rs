@@ -1,42 +1,11 @@
 //! Why upstreams are opened and dropped: closed lists, a word and a counter each.
 
-use std::fmt;
-
-use super::super::exchange::Failure;
-use super::super::tls::BackendCause;
+use crate::l7::exchange::Failure;
+use crate::l7::tls::BackendCause;
+use crate::l7::words::words;
 use crate::packet::Endpoint;
 
-macro_rules! reasons {
-    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $each:literal])+ $variant:ident = $word:literal,)+ }) => {
-        $(#[doc = $doc])+
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum $name {
-            $($(#[doc = $each])+ $variant,)+
-        }
-
-        impl $name {
-            /// All of them, in the order in which reports list them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// The one word for it.
-            pub const fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.word())
-            }
-        }
-    };
-}
-
-reasons! {
+words! {
     /// Why an upstream was opened.
     OpenReason {
         /// There was none to this backend.
@@ -54,7 +23,7 @@ reasons! {
     }
 }
 
-reasons! {
+words! {
     /// Why an upstream was dropped.
     DropReason {
         /// Nobody had use for it in time.
@@ -87,12 +56,6 @@ reasons! {
         Shutdown = "shutdown",
     }
 }
-
-/// How many failures there are.
-pub(super) const FAILURES: usize = Failure::ALL.len();
-
-/// How many causes of failed handshakes there are.
-pub(super) const TLS_FAILURES: usize = BackendCause::ALL.len();
 
 /// One backend's upstreams and requests, counted since the start and now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,10 +108,10 @@ pub struct GroupReport {
     pub waited: u64,
     /// Requests that wait now.
     pub waiting: usize,
-    /// Requests that failed, by the place of their [`Failure`] in [`Failure::ALL`].
-    pub failures: [u64; FAILURES],
-    /// Handshakes with backends that failed, by the place of their [`BackendCause`] in [`BackendCause::ALL`].
-    pub tls_failures: [u64; TLS_FAILURES],
+    /// Requests that failed, by [`Failure`].
+    pub failures: [u64; Failure::COUNT],
+    /// Handshakes with backends that failed, by [`BackendCause`].
+    pub tls_failures: [u64; BackendCause::COUNT],
 }
 
 impl BackendCounts {

@@ -190,7 +190,8 @@ fn a_client_is_told_to_go_on_when_its_body_is_asked_for() {
 
 #[test]
 fn failures_have_a_status_and_a_word() {
-    for (failure, status) in Failure::ALL.into_iter().zip([503, 503, 504, 502, 504, 502, 502, 502, 504, 400])
+    for (failure, status) in
+        Failure::ALL.iter().copied().zip([503, 503, 504, 502, 504, 502, 502, 502, 504, 400])
     {
         run(async {
             let mut bench = Bench::clear(Does::Fail(failure));
