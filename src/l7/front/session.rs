@@ -197,7 +197,8 @@ where
 {
     let guard = Guard::new(stream, read, Rc::clone(&session.life), session.site.patience);
     let requests = Rc::clone(&session);
-    let service = service_fn(move |request| answer(Rc::clone(&requests), request));
+    // hyper has a place for one answer's future, also while there is none. It is large; in a box it goes with the request.
+    let service = service_fn(move |request| Box::pin(answer(Rc::clone(&requests), request)));
     // No timers of hyper's: it ends a connection without a word, and the guard does not.
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
