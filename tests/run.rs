@@ -176,7 +176,7 @@ fn what_it_changes_on_the_host_is_taken_back() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/good/full.toml");
     // Which settings and rules there are; then a run that configures, until a signal; then the same again.
     let script = r#"
-        state() { grep -r . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf \
+        state() { grep -r . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/ip_early_demux /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf \
                       2>/dev/null | sort; ip rule; ip -6 rule; ip route show table all type unicast; }
         rm -f "$3".*  # what an earlier run has said would be taken for this one's
         state > "$3.before"

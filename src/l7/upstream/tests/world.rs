@@ -24,7 +24,7 @@ use super::wire::{End, Peer, connection};
 use crate::balance::{BackendSpec, PassiveHealth, SchedulerKind, Weight};
 use crate::datapath::WorkerId;
 use crate::l7::connect::{Connect, Link};
-use crate::l7::exchange::{Exchange, Failure, Forward, Origin};
+use crate::l7::exchange::{Exchange, Failure, Forward, Origin, RequestBody};
 use crate::l7::spec::{
     GroupId, GroupSpec, Plan, ProxyProtocol, UpstreamLimits, UpstreamMode, UpstreamProtocol,
 };
@@ -234,8 +234,10 @@ impl World {
             let path = request.uri().path_and_query().unwrap().as_str();
             *request.uri_mut() = format!("http://www.example.com{path}").parse().unwrap();
         }
+        let asked = request.uri().clone();
         let exchange = Exchange {
-            request,
+            request: request.map(RequestBody::Client),
+            asked,
             group: GroupId(group),
             mode: self.mode.get(),
             client: endpoint("198.51.100.7:40000"),
@@ -243,8 +245,8 @@ impl World {
         };
         match self.upstreams.forward(exchange).await {
             Ok(answer) => {
-                let origin = if answer.upstream == Origin::New { "new" } else { "reused" };
-                let (tries, from) = (answer.tries, answer.backend.port - 8000);
+                let origin = if answer.upstream == Some(Origin::New) { "new" } else { "reused" };
+                let (tries, from) = (answer.tries, answer.backend.expect("a backend").port - 8000);
                 let mut response = answer.response;
                 if let Some(client) = client_upgrade {
                     let upstream = hyper::upgrade::on(&mut response);
