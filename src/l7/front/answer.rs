@@ -27,7 +27,7 @@ use super::refusal::{Refusal, fail, refuse};
 use super::refused::Text;
 use super::session::Session;
 use super::{path, target, tunnel};
-use crate::l7::exchange::{Exchange, Failure, Forward};
+use crate::l7::exchange::{Exchange, Failure, Forward, RequestBody};
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -156,8 +156,10 @@ fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> Result<(Exch
     uri.authority = Some(named.authority.clone());
     uri.path_and_query = Some(path);
     parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::BadTarget)?;
+    let asked = target::normal(&parts.uri).ok_or(Refusal::BadTarget)?;
     let exchange = Exchange {
-        request: Request::from_parts(parts, body),
+        request: Request::from_parts(parts, RequestBody::Client(body)),
+        asked,
         group,
         mode: session.site.mode,
         client: session.arrived.client,

@@ -112,7 +112,8 @@ impl Upstreams {
                     let endpoint = group.balance.backends().get(backend.index()).map(|it| it.endpoint);
                     let backend = endpoint.unwrap_or(vip);
                     let response = hand_over(response, lease);
-                    return Ok(Answer { response, backend, upstream: origin, tries });
+                    let (backend, upstream) = (Some(backend), Some(origin));
+                    return Ok(Answer { response, backend, upstream, tries, cache: None });
                 }
                 Err(lost) => lost,
             };

@@ -117,9 +117,10 @@ impl Forward for Backend {
         dropped.1 = true;
         Ok(Answer {
             response: response?,
-            backend: endpoint("10.0.0.1:8080"),
-            upstream: Origin::New,
+            backend: Some(endpoint("10.0.0.1:8080")),
+            upstream: Some(Origin::New),
             tries: 1,
+            cache: None,
         })
     }
 }
