@@ -229,7 +229,7 @@ fn service_line(service: &ServiceSpec) -> String {
 /// One site on one line.
 fn site_line(site: &SiteSpec, plan: &Plan) -> String {
     let listens: Vec<_> = site.listen.iter().map(|listen| format!("tcp/{listen}")).collect();
-    let groups: BTreeSet<_> = site.routes.iter().map(|route| route.group.0).collect();
+    let groups: BTreeSet<_> = site.routes.iter().flat_map(RouteSpec::groups).map(|group| group.0).collect();
     let backends =
         groups.iter().filter_map(|&group| plan.groups.get(group)).map(|group| group.members.len()).sum();
     let tls = if site.tls.is_some() { "TLS ended here" } else { "cleartext" };

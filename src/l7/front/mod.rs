@@ -32,5 +32,5 @@ pub use answer::BodyError;
 pub use counters::{FrontCounters, Spoken};
 pub use headers::Security;
 pub use refusal::Refusal;
-pub use route::Routes;
+pub use route::{Asked, Route, Routes};
 pub use session::{Agreed, Arrived, Drain, Site, serve};

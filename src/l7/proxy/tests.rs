@@ -5,7 +5,7 @@ use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use super::*;
 use crate::l7::exchange::{Answer, Exchange, Failure};
 use crate::l7::front::Routes;
-use crate::l7::spec::{GroupId, HostPattern, Patience, RouteSpec, UpstreamMode};
+use crate::l7::spec::{GroupId, Patience, RouteSpec, UpstreamMode};
 use crate::l7::stack::{DeviceTraits, Offloads, Share, StackSettings};
 use crate::packet::Offload;
 
@@ -47,7 +47,7 @@ impl Bench {
         let stack = Stack::new(StackSettings::on(device), Share::ALL, [7; 32]);
         let counters = Arc::<FrontCounters>::default();
         let routes =
-            Routes::new(&[RouteSpec { host: HostPattern::Any, path: "/".to_owned(), group: GroupId(0) }]);
+            Routes::new(&[RouteSpec::to(GroupId(0))]);
         let site = Rc::new(Site {
             routes: routes.into(),
             mode: UpstreamMode::Pool,

@@ -16,7 +16,7 @@ use tokio::task::LocalSet;
 
 use self::backend::{Backend, Does};
 use super::{Agreed, Arrived, FrontCounters, Refusal, Routes, Security, Site, serve};
-use crate::l7::spec::{GroupId, HostPattern, Patience, RouteSpec, UpstreamMode};
+use crate::l7::spec::{GroupId, HostPattern, PathPattern, Patience, RouteSpec, UpstreamMode};
 
 fn endpoint(text: &str) -> crate::packet::Endpoint {
     text.parse::<std::net::SocketAddr>().unwrap().into()
@@ -42,13 +42,13 @@ impl Bench {
     fn serve(does: Does, agreed: Agreed, security: Security) -> Self {
         let backend = Rc::new(Backend::new(does));
         let routes = Routes::new(&[
-            RouteSpec { host: HostPattern::Any, path: "/".to_owned(), group: GroupId(0) },
+            RouteSpec::to(GroupId(0)),
             RouteSpec {
                 host: HostPattern::Exact("api.example.com".to_owned()),
-                path: "/v1".to_owned(),
-                group: GroupId(1),
+                path: PathPattern::Prefix("/v1".to_owned()),
+                ..RouteSpec::to(GroupId(1))
             },
-            RouteSpec { host: HostPattern::Any, path: "/admin".to_owned(), group: GroupId(2) },
+            RouteSpec { path: PathPattern::Prefix("/admin".to_owned()), ..RouteSpec::to(GroupId(2)) },
         ]);
         let site = Rc::new(Site {
             routes: routes.into(),
