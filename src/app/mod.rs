@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod cores;
+mod doctor;
 pub mod lab;
 mod layer7;
 pub mod output;
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => args.run(),
         Some(Command::Check(args)) => args.run(),
         Some(Command::Lab(args)) => args.run(),
+        Some(Command::Doctor(args)) => args.run(),
     };
     result.unwrap_or_else(|error| {
         output::complain(&error);

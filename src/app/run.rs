@@ -26,7 +26,7 @@ use crate::io::host::{Host, HostPlan};
 use crate::io::{
     self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_with_tasks, run_workers,
 };
-use crate::l7::spec::{Plan, SiteSpec, UpstreamMode};
+use crate::l7::spec::{Plan, RouteSpec, SiteSpec, UpstreamMode};
 
 const AFTER: &str = "\
 It needs CAP_NET_ADMIN in the namespace it is started in, and /dev/net/tun. Ctrl-C ends it: it takes
@@ -130,7 +130,7 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
         None
     } else {
         let device = device_traits(tun.mtu, kind);
-        let layer7 = Layer7::build(&config.plan, config.health, device, queues.len())?;
+        let layer7 = Layer7::build(config, device, queues.len())?;
         layer7.watch_certificates(&stop).context("cannot watch the certificates")?;
         small_pages();
         let counted = layer7.clone();

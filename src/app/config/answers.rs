@@ -11,7 +11,8 @@ use super::values;
 use crate::l7::spec::{RedirectScheme, RedirectSpec, RespondSpec};
 
 /// The words for what clients are to speak.
-pub const SCHEMES: [(&str, RedirectScheme); 2] = [("http", RedirectScheme::Http), ("https", RedirectScheme::Https)];
+pub const SCHEMES: [(&str, RedirectScheme); 2] =
+    [("http", RedirectScheme::Http), ("https", RedirectScheme::Https)];
 
 /// The longest body of an answer that stands in the configuration.
 const MOST_BODY: usize = 64 << 10;
@@ -67,7 +68,8 @@ impl RedirectDraft {
         let port = check.value(self.port.as_ref(), |port| values::in_range("`port`", *port, 1..=u16::MAX));
         let path = self.rewrite.check(check);
         let rewrite = self.rewrite.prefix.is_some() || self.rewrite.path.is_some();
-        if !rewrite && self.scheme.is_none() && self.host.is_none() && self.port.is_none() && !self.incomplete {
+        if !rewrite && self.scheme.is_none() && self.host.is_none() && self.port.is_none() && !self.incomplete
+        {
             let message = "this sends clients to where they come from";
             check.add(Mistake::missing(self.at.clone(), message).help(EXAMPLE));
         }

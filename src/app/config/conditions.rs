@@ -60,7 +60,8 @@ impl Draft {
         let mut conditions = Vec::new();
         let mut right = true;
         if !self.method.is_empty() {
-            let methods = self.method.iter().filter_map(|word| check.value(Some(word), |text| values::method(text)));
+            let methods =
+                self.method.iter().filter_map(|word| check.value(Some(word), |text| values::method(text)));
             let mut methods: Vec<_> = methods.collect();
             right &= methods.len() == self.method.len();
             methods.sort_by(|one, other| one.as_str().cmp(other.as_str()));
@@ -128,7 +129,8 @@ fn read_methods(reader: &mut Reader, table: &mut Table<'_>) -> Vec<Spanned<Strin
         reader.add(Mistake::new(value.span(), message).help(format!("{help}; for all leave it out")));
     }
     let texts = items.iter().filter_map(|item| {
-        reader::text(item).or_else(|| reader.wrong_type("method", item, "a string or a list of strings", help))
+        reader::text(item)
+            .or_else(|| reader.wrong_type("method", item, "a string or a list of strings", help))
     });
     texts.collect()
 }

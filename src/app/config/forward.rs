@@ -134,7 +134,8 @@ impl StickyDraft {
 
 fn read_rewrite(reader: &mut Reader, table: &mut Table<'_>) -> Option<RewriteDraft> {
     let value = table.value("rewrite")?;
-    let example = "write { prefix = \"/\" } to take the route's path away, or { path = \"/x\" } for another path";
+    let example =
+        "write { prefix = \"/\" } to take the route's path away, or { path = \"/x\" } for another path";
     let Some(mut table) = reader::inner("`rewrite`", value) else {
         return reader.wrong_type("rewrite", value, "a table with `prefix` or `path`", example);
     };
@@ -149,7 +150,8 @@ fn read_rewrite(reader: &mut Reader, table: &mut Table<'_>) -> Option<RewriteDra
 impl RewriteDraft {
     /// Checks it.
     pub fn check(&self, check: &mut Check) -> Option<PathRewrite> {
-        let prefix = check.value(self.prefix.as_ref(), |text| values::url_path(text)).map(PathRewrite::Prefix);
+        let prefix =
+            check.value(self.prefix.as_ref(), |text| values::url_path(text)).map(PathRewrite::Prefix);
         let path = check.value(self.path.as_ref(), |text| values::url_path(text)).map(PathRewrite::Whole);
         if let (Some(prefix), Some(path)) = (&self.prefix, &self.path) {
             let message = "a path can become this, or its beginning can, and not both";
@@ -169,7 +171,12 @@ impl MirrorDraft {
         }
         let example = "write the name of a `[backends.NAME]`, or { group = \"shadow\", percent = 10 }";
         let Some(mut table) = reader::inner("`mirror`", value) else {
-            return reader.wrong_type("mirror", value, "the name of a group, or a table with `group`", example);
+            return reader.wrong_type(
+                "mirror",
+                value,
+                "the name of a group, or a table with `group`",
+                example,
+            );
         };
         let draft = Self {
             at: at.clone(),

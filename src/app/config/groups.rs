@@ -174,9 +174,8 @@ fn shares(
     let mut shares = Vec::new();
     for draft in list.get_ref() {
         scheduler_of_a_group(check, &draft.group, scheduler);
-        let weight = check.value(draft.weight.as_ref(), |weight| {
-            values::in_range("`weight`", *weight, 0..=MOST_WEIGHT)
-        });
+        let weight = check
+            .value(draft.weight.as_ref(), |weight| values::in_range("`weight`", *weight, 0..=MOST_WEIGHT));
         let Some(group) = groups.route(check, &draft.group) else { continue };
         if let Some(first) = seen.insert(group, draft.group.span()) {
             let message = format!("the group {} is there twice", quoted(draft.group.get_ref()));

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use super::Config;
 use super::group::{PROTOCOLS, PROXY_PROTOCOLS};
+use super::print_route;
 use super::site::UPSTREAMS;
 use super::timeouts::TIMEOUTS;
 use super::values::written;
-use super::print_route;
 use crate::balance::{BackendSpec, ServiceSpec, Weight};
 use crate::l7::spec::{CertificateSpec, ClientAuth, GroupSpec, Plan, Reasons, SiteSpec, TlsSpec};
 

@@ -8,8 +8,8 @@ use super::answers::SCHEMES;
 use super::print::{text, word};
 use super::values::{written, written_host, written_rate};
 use crate::l7::spec::{
-    Action, Condition, FieldChanges, ForwardSpec, GroupId, GroupSpec, PathPattern, PathRewrite, Rate, RateLimits,
-    RedirectSpec, RespondSpec, RouteSpec, ValuePattern,
+    Action, Condition, FieldChanges, ForwardSpec, GroupId, GroupSpec, PathPattern, PathRewrite, Rate,
+    RateLimits, RedirectSpec, RespondSpec, RouteSpec, ValuePattern,
 };
 
 /// One route.

@@ -59,12 +59,7 @@ impl Draft {
             redirect: RedirectDraft::read(reader, &mut table),
             respond: RespondDraft::read(reader, &mut table),
             limit: LimitDraft::read(reader, &mut table),
-            response_headers: FieldsDraft::read(
-                reader,
-                &mut table,
-                "response_headers",
-                "`response_headers`",
-            ),
+            response_headers: FieldsDraft::read(reader, &mut table, "response_headers", "`response_headers`"),
             compress: CompressDraft::read(reader, &mut table),
             incomplete: false,
         };
@@ -148,7 +143,8 @@ impl Draft {
             let message = format!("`{idle}` is about requests that go to backends, and these do not");
             check.add(Mistake::new(place, message).also(at.clone(), "because of this").help("leave it out"));
         }
-        let redirect = self.redirect.as_ref().and_then(|redirect| redirect.check(check)).map(Action::Redirect);
+        let redirect =
+            self.redirect.as_ref().and_then(|redirect| redirect.check(check)).map(Action::Redirect);
         redirect.or_else(|| self.respond.as_ref().map(|respond| Action::Respond(respond.check(check))))
     }
 }

@@ -54,8 +54,11 @@ impl DefaultsDraft {
 }
 
 /// The words for codings.
-pub const CODINGS: [(&str, Coding); 3] =
-    [(Coding::Gzip.word(), Coding::Gzip), (Coding::Br.word(), Coding::Br), (Coding::Zstd.word(), Coding::Zstd)];
+pub const CODINGS: [(&str, Coding); 3] = [
+    (Coding::Gzip.word(), Coding::Gzip),
+    (Coding::Br.word(), Coding::Br),
+    (Coding::Zstd.word(), Coding::Zstd),
+];
 
 /// The largest size that can be asked for as the smallest one to compress.
 const MOST_MIN_BYTES: u64 = 1 << 30;
@@ -132,7 +135,8 @@ fn lines(
     };
     let mut lines = Vec::new();
     for (name, value) in inner.entries() {
-        let text = reader::text(value).or_else(|| reader.wrong_type(key, value, "a table of strings", &example));
+        let text =
+            reader::text(value).or_else(|| reader.wrong_type(key, value, "a table of strings", &example));
         lines.extend(text.map(|text| (name, text)));
     }
     lines
@@ -162,7 +166,8 @@ impl CompressDraft {
             return Some(Self::Plain(Spanned::new(value.span(), *truth)));
         }
         let Some(mut table) = reader::inner("`compress`", value) else {
-            let example = "write `compress = true`, or { codings = [\"zstd\", \"br\", \"gzip\"], min_bytes = 1024 }";
+            let example =
+                "write `compress = true`, or { codings = [\"zstd\", \"br\", \"gzip\"], min_bytes = 1024 }";
             return reader.wrong_type("compress", value, "true, false or a table", example);
         };
         let (codings, min_bytes) = (table.texts(reader, "codings"), table.number(reader, "min_bytes"));

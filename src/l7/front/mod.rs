@@ -19,9 +19,11 @@ mod life;
 mod path;
 mod refusal;
 mod refused;
+mod request;
 mod rewind;
 mod route;
 mod session;
+mod shape;
 mod target;
 mod tunnel;
 
@@ -33,4 +35,5 @@ pub use counters::{FrontCounters, Spoken};
 pub use headers::Security;
 pub use refusal::Refusal;
 pub use route::{Asked, Route, Routes};
-pub use session::{Agreed, Arrived, Drain, Site, serve};
+pub use session::{Arrived, Drain, Site, serve};
+pub use shape::Shaped;

@@ -17,8 +17,8 @@ use crate::balance::{BackendSpec, SchedulerKind};
 use crate::packet::Endpoint;
 
 pub use route::{
-    Action, Condition, ForwardSpec, HostPattern, MirrorSpec, PathPattern, PathRewrite, RedirectScheme, RedirectSpec,
-    RespondSpec, RouteSpec, Share, StickySpec, ValuePattern,
+    Action, Condition, ForwardSpec, HostPattern, MirrorSpec, PathPattern, PathRewrite, RedirectScheme,
+    RedirectSpec, RespondSpec, RouteSpec, Share, StickySpec, ValuePattern,
 };
 pub use shape::{Coding, CompressSpec, FieldChanges, Rate, RateLimits, RatePeriod};
 

@@ -25,8 +25,10 @@ pub fn changed_field_name(text: &str) -> Result<HeaderName, Wrong> {
     let name = field_name(text)?;
     let shown = quoted(text);
     if name == HOST {
-        return Err(Wrong::new(format!("{shown} cannot be changed: backends get the host that was asked for"))
-            .help("leave it out; to send clients to another host, write `redirect = { host = \"...\" }`"));
+        return Err(Wrong::new(format!(
+            "{shown} cannot be changed: backends get the host that was asked for"
+        ))
+        .help("leave it out; to send clients to another host, write `redirect = { host = \"...\" }`"));
     }
     if [CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER].contains(&name) {
         return Err(Wrong::new(format!("{shown} cannot be changed: it says where the message ends"))
@@ -43,10 +45,14 @@ pub fn changed_field_name(text: &str) -> Result<HeaderName, Wrong> {
 /// The value of a field.
 pub fn field_value(text: &str) -> Result<HeaderValue, Wrong> {
     if text.trim() != text {
-        return Err(Wrong::new(format!("{} has spaces around it, and values of fields have none", quoted(text)))
-            .help(format!("write {}", quoted(text.trim()))));
+        return Err(Wrong::new(format!(
+            "{} has spaces around it, and values of fields have none",
+            quoted(text)
+        ))
+        .help(format!("write {}", quoted(text.trim()))));
     }
-    HeaderValue::from_str(text).map_err(|_| {
+    // What is not ASCII means something else to everybody (RFC 9110 §5.5).
+    HeaderValue::from_str(text).ok().filter(|_| text.is_ascii()).ok_or_else(|| {
         Wrong::new(format!("{} has characters that no field may have", quoted(text)))
             .help("write ASCII on one line; anything else has to be encoded")
     })
@@ -109,8 +115,17 @@ mod tests {
     #[test]
     fn what_frames_messages_is_not_changed() {
         for name in [
-            "Host", "content-length", "Transfer-Encoding", "Trailer", "connection", "TE", "Upgrade", "Keep-Alive",
-            "Proxy-Connection", "HTTP2-Settings", "Proxy-Authorization",
+            "Host",
+            "content-length",
+            "Transfer-Encoding",
+            "Trailer",
+            "connection",
+            "TE",
+            "Upgrade",
+            "Keep-Alive",
+            "Proxy-Connection",
+            "HTTP2-Settings",
+            "Proxy-Authorization",
         ] {
             assert!(field_name(name).is_ok(), "{name} can be looked at");
             assert!(changed_field_name(name).unwrap_err().message.contains("cannot be changed"), "{name}");
@@ -135,9 +150,13 @@ mod tests {
         for text in ["", "a=b", "a;b", "a b", "é"] {
             assert!(cookie_name(text).is_err(), "{text}");
         }
-        for (status, redirect, answer) in
-            [(200, false, true), (206, false, false), (308, true, false), (304, false, false), (599, false, true)]
-        {
+        for (status, redirect, answer) in [
+            (200, false, true),
+            (206, false, false),
+            (308, true, false),
+            (304, false, false),
+            (599, false, true),
+        ] {
             assert_eq!(redirect_status(status).is_ok(), redirect, "{status}");
             assert_eq!(answer_status(status).is_ok(), answer, "{status}");
         }

@@ -37,7 +37,9 @@ pub fn host_pattern(text: &str) -> Result<HostPattern, Wrong> {
 pub fn host_name(text: &str) -> Result<String, Wrong> {
     let example = "write a host such as www.example.com";
     if text.contains('*') {
-        return Err(Wrong::new(format!("{} is a pattern, and one host is needed", quoted(text))).help(example));
+        return Err(
+            Wrong::new(format!("{} is a pattern, and one host is needed", quoted(text))).help(example)
+        );
     }
     host(&text.to_ascii_lowercase()).map_err(|wrong| wrong.help_or(example))
 }

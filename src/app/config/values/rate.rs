@@ -42,14 +42,18 @@ mod tests {
 
     #[test]
     fn rates_are_read_as_people_write_them() {
-        for (text, requests, per) in
-            [("10/s", 10, RatePeriod::Second), ("1 / m", 1, RatePeriod::Minute), ("5000/h", 5000, RatePeriod::Hour)]
-        {
+        for (text, requests, per) in [
+            ("10/s", 10, RatePeriod::Second),
+            ("1 / m", 1, RatePeriod::Minute),
+            ("5000/h", 5000, RatePeriod::Hour),
+        ] {
             let want = Rate { requests, per, burst: requests };
             assert_eq!(rate(text), Ok(want), "{text}");
             assert_eq!(rate(&written_rate(want)), Ok(want), "{text}");
         }
-        for text in ["", "10", "10/", "/s", "10/d", "10/sec", "-1/s", "1.5/s", "0/s", "1000001/s", "99999999999/s"] {
+        for text in
+            ["", "10", "10/", "/s", "10/d", "10/sec", "-1/s", "1.5/s", "0/s", "1000001/s", "99999999999/s"]
+        {
             assert!(rate(text).unwrap_err().help.is_some(), "{text}");
         }
     }

@@ -32,8 +32,10 @@ impl Asked<'_> {
                 self.headers.get_all(name).iter().any(|line| value.fits(line.as_bytes()))
             }
             // Decoded, so that no spelling of a value passes by the route that it is meant for.
-            Condition::Query(name, value) => form_urlencoded::parse(self.query.unwrap_or_default().as_bytes())
-                .any(|(key, given)| key == name.as_str() && value.fits(given.as_bytes())),
+            Condition::Query(name, value) => {
+                form_urlencoded::parse(self.query.unwrap_or_default().as_bytes())
+                    .any(|(key, given)| key == name.as_str() && value.fits(given.as_bytes()))
+            }
             Condition::Cookie(name, value) => {
                 cookies(self.headers).any(|(key, given)| key == name.as_bytes() && value.fits(given))
             }

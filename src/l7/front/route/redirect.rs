@@ -47,8 +47,7 @@ pub(in crate::l7::front) fn location(
         None if scheme == came_by && spec.host.is_none() => asked_port.to_owned(),
         None => String::new(),
     };
-    let rewritten =
-        spec.path.as_ref().map(|path| rewritten(path, route, from.normal, from.path.query()));
+    let rewritten = spec.path.as_ref().map(|path| rewritten(path, route, from.normal, from.path.query()));
     let path = match &rewritten {
         Some(path) => path.as_ref()?.as_str(),
         // `OPTIONS *` is about the whole of a server.
@@ -79,14 +78,29 @@ mod tests {
         let whole = |text: &str| Some(PathRewrite::Whole(text.to_owned()));
         let host = Some("www.example.com".to_owned());
         let cases = [
-            (RedirectSpec { scheme, ..plain.clone() }, "a.example:8080", "/old/x?q", "https://a.example/old/x?q"),
+            (
+                RedirectSpec { scheme, ..plain.clone() },
+                "a.example:8080",
+                "/old/x?q",
+                "https://a.example/old/x?q",
+            ),
             (RedirectSpec { scheme, port: Some(8443), ..plain.clone() }, "a", "/old", "https://a:8443/old"),
             (RedirectSpec { scheme, port: Some(443), ..plain.clone() }, "a:81", "/old", "https://a/old"),
-            (RedirectSpec { host: host.clone(), ..plain.clone() }, "a:81", "/old", "http://www.example.com/old"),
+            (
+                RedirectSpec { host: host.clone(), ..plain.clone() },
+                "a:81",
+                "/old",
+                "http://www.example.com/old",
+            ),
             (RedirectSpec { path: to("/new"), ..plain.clone() }, "a:81", "/%6fld/x?q", "http://a:81/new/x?q"),
             (RedirectSpec { path: whole("/new"), ..plain.clone() }, "a", "/old/x?q", "http://a/new?q"),
             (RedirectSpec { path: to("/"), ..plain.clone() }, "a", "/old//evil/", "http://a//evil/"),
-            (RedirectSpec { scheme, ..plain.clone() }, "[2001:db8::1]:80", "/old", "https://[2001:db8::1]/old"),
+            (
+                RedirectSpec { scheme, ..plain.clone() },
+                "[2001:db8::1]:80",
+                "/old",
+                "https://[2001:db8::1]/old",
+            ),
             (RedirectSpec { scheme, ..plain.clone() }, "[2001:db8::1]", "/old", "https://[2001:db8::1]/old"),
         ];
         for (spec, authority, path, want) in cases {

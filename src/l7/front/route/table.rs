@@ -55,7 +55,8 @@ impl Table {
         let conditions = &table.conditions;
         let rank = |number: &usize| (Reverse(conditions.get(*number).map_or(0, |all| all.len())), *number);
         let hosts = table.exact.values_mut().chain(table.below.values_mut()).chain([&mut table.any]);
-        for candidates in hosts.flat_map(|paths| paths.exact.values_mut().chain(paths.prefixes.values_mut())) {
+        for candidates in hosts.flat_map(|paths| paths.exact.values_mut().chain(paths.prefixes.values_mut()))
+        {
             candidates.sort_by_key(rank);
         }
         table
