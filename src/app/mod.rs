@@ -13,6 +13,7 @@ mod doctor;
 pub mod lab;
 mod layer7;
 pub mod output;
+mod privilege;
 pub mod report;
 mod run;
 pub mod upstream;
