@@ -18,7 +18,7 @@ use crate::app::config::Config;
 use crate::app::output;
 use crate::app::report::{Connections, Layer7 as Report, SiteCounts, UpstreamCounts, WordCount};
 use crate::app::upstream::KernelConnect;
-use crate::datapath::{Arrival, Datapath, Instant, Outbox, Verdict, WorkerId};
+use crate::datapath::{Arrival, Datapath, Decision, Instant, Listening, Outbox, Verdict, WorkerId};
 use crate::io::Stop;
 use crate::l7::exchange::Failure;
 use crate::l7::front::{FrontCounters, Refusal, Routes, Shaped, Site, Spoken};
@@ -219,6 +219,14 @@ impl Datapath for WorkerProxy {
 
     fn poll_dirty(&self, context: &Context<'_>) -> Poll<()> {
         self.proxy.poll_dirty(context)
+    }
+
+    fn listen(&mut self, listening: Listening) {
+        self.proxy.listen(listening);
+    }
+
+    fn decision(&self) -> Decision {
+        self.proxy.stack().decision()
     }
 }
 

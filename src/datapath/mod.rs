@@ -71,8 +71,8 @@ pub trait Datapath {
     fn listen(&mut self, _listening: Listening) {}
 
     /// What there is to say of the frame that was last given to [`Datapath::handle_frame`], and of those that it let go
-    /// through the outbox; of the one in hand, while [`Datapath::poll_egress`] calls its sink. Nothing but defaults in a
-    /// core that was not told to listen, or has nothing to say. The verdict is the driver's to fill in.
+    /// through the outbox. Nothing but defaults in a core that was not told to listen, or has nothing to say. The verdict is
+    /// the driver's to fill in.
     fn decision(&self) -> Decision {
         Decision::default()
     }

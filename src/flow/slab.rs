@@ -28,6 +28,11 @@ pub struct FlowId {
 }
 
 impl FlowId {
+    /// The same as one number: the entry's, and in the upper half how many flows had it before.
+    pub fn number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
     /// The number of the entry.
     pub(super) fn index(self) -> u32 {
         self.index

@@ -20,8 +20,10 @@ use std::sync::Arc;
 use super::IoError;
 use super::mailbox::{Letter, Mailbox, Post};
 use super::queue::{Queue, is_gone};
+use super::tap::{Tap, Taps};
 use crate::datapath::{
-    Arrival, Counters, Datapath, Instant, Outbox, Outcome, Reason, Verdict, WorkerId, WorkerSet,
+    Arrival, Counters, Datapath, Decision, Instant, Listening, Outbox, Outcome, Reason, Verdict, WorkerId,
+    WorkerSet,
 };
 use crate::packet::Frame;
 
@@ -76,6 +78,13 @@ impl<D: Datapath> Worker<D> {
         Self { core, frame: Frame::new(), letters: VecDeque::new(), out: Outbox::default(), ends }
     }
 
+    /// Has what becomes of each frame told, where somebody listens.
+    pub(super) fn tell(&mut self, taps: Option<&Taps>) {
+        let Some(taps) = taps else { return };
+        self.core.listen(Listening::Yes);
+        self.ends.tap = Some(Box::new(taps.tap(self.ends.id)));
+    }
+
     /// Does what there is to do now: the mail, a burst of frames, and what has fallen due.
     ///
     /// # Errors
@@ -109,7 +118,7 @@ impl<D: Datapath> Worker<D> {
         }
         if self.deadline().is_some_and(|due| due <= now) {
             self.core.handle_timeout(now, &mut self.out);
-            self.ends.empty(&mut self.out, WorkerSet::default());
+            self.ends.empty(now, &mut self.out, WorkerSet::default(), Decision::default);
         }
         self.ends.take_failure().map(|()| Turn { frames, more })
     }
@@ -120,7 +129,10 @@ impl<D: Datapath> Worker<D> {
     /// Where the queue's device is gone or the queue failed.
     pub fn speak(&mut self, now: Instant) -> Result<(), IoError> {
         let Self { core, ends, .. } = self;
-        core.poll_egress(now, &mut |frame| ends.originate(frame));
+        core.poll_egress(now, &mut |frame| ends.originate(now, frame));
+        if let Some(tap) = &mut ends.tap {
+            tap.send();
+        }
         ends.take_failure()
     }
 
@@ -152,10 +164,8 @@ impl<D: Datapath> Worker<D> {
         }
         let count = self.letters.len();
         while let Some(Letter { mut frame, visited }) = self.letters.pop_front() {
-            let verdict =
-                self.core.handle_frame(now, &mut frame, Arrival::HandedOver(visited), &mut self.out);
-            self.ends.settle(&mut frame, verdict, visited);
-            self.ends.empty(&mut self.out, visited);
+            let Self { core, ends, out, .. } = self;
+            handle(core, ends, out, now, &mut frame, Arrival::HandedOver(visited));
         }
         count
     }
@@ -167,11 +177,8 @@ impl<D: Datapath> Worker<D> {
         if self.frame.packet().is_empty() {
             return counters.count(Outcome::Dropped, Reason::Malformed);
         }
-        let verdict = self.core.handle_frame(now, &mut self.frame, Arrival::Queue, &mut self.out);
-        self.ends.settle(&mut self.frame, verdict, WorkerSet::default());
-        if !self.out.is_empty() {
-            self.ends.empty(&mut self.out, WorkerSet::default());
-        }
+        let Self { core, ends, out, frame, .. } = self;
+        handle(core, ends, out, now, frame, Arrival::Queue);
     }
 
     pub(super) fn id(&self) -> WorkerId {
@@ -184,6 +191,33 @@ impl<D: Datapath> Worker<D> {
 
     pub(super) fn mailbox(&self) -> Option<&Mailbox> {
         self.ends.post.mailbox(self.ends.id)
+    }
+}
+
+/// Gives a frame to the core, and obeys.
+#[inline]
+fn handle<D: Datapath>(
+    core: &mut D,
+    ends: &mut Ends,
+    out: &mut Outbox,
+    now: Instant,
+    frame: &mut Frame,
+    arrival: Arrival,
+) {
+    if let Some(tap) = &mut ends.tap {
+        tap.came(frame);
+    }
+    let visited = match arrival {
+        Arrival::Queue => WorkerSet::default(),
+        Arrival::HandedOver(visited) => visited,
+    };
+    let verdict = core.handle_frame(now, frame, arrival, out);
+    let verdict = ends.settle(frame, verdict, visited);
+    if let Some(tap) = &mut ends.tap {
+        tap.decided(now, frame, verdict, core.decision());
+    }
+    if !out.is_empty() {
+        ends.empty(now, out, visited, || core.decision());
     }
 }
 
@@ -216,7 +250,7 @@ impl Seat {
         let post = Post::new(cores);
         let seat = |((id, queue), counters)| {
             let (id, post) = (WorkerId(id), Arc::clone(&post));
-            Self(Ends { id, queue, counters, post, failed: None, warned: Warned::No })
+            Self(Ends { id, queue, counters, post, failed: None, warned: Warned::No, tap: None })
         };
         Ok((0..).zip(queues).zip(counters).map(seat).collect())
     }
@@ -235,6 +269,8 @@ struct Ends {
     /// What ended the queue, until the turn is over.
     failed: Option<IoError>,
     warned: Warned,
+    /// Who is told, where anybody is.
+    tap: Option<Box<Tap>>,
 }
 
 /// Whether a write that failed has been told about. The first is news, the rest is a count.
@@ -245,39 +281,47 @@ enum Warned {
 }
 
 impl Ends {
-    /// Obeys a verdict about a frame that came by way of the `visited` workers.
-    fn settle(&mut self, frame: &mut Frame, verdict: Verdict, visited: WorkerSet) {
-        match verdict {
-            Verdict::Forward(reason) => self.write(frame, Outcome::Forwarded, reason),
-            Verdict::Answer(reason) => self.write(frame, Outcome::Answered, reason),
-            Verdict::Drop(reason) => self.counters.count(Outcome::Dropped, reason),
-            Verdict::Deliver(reason) => self.counters.count(Outcome::Delivered, reason),
-            Verdict::Held => {}
+    /// Obeys a verdict about a frame that came by way of the `visited` workers; says what became of it in the end.
+    #[inline]
+    fn settle(&mut self, frame: &mut Frame, verdict: Verdict, visited: WorkerSet) -> Verdict {
+        let settled = match verdict {
+            Verdict::Forward(_) | Verdict::Answer(_) => self.write(frame, verdict),
             Verdict::HandOver(to) => self.hand_over(frame, to, visited.with(self.id)),
+            Verdict::Drop(_) | Verdict::Deliver(_) | Verdict::Held => verdict,
+        };
+        if let Some((outcome, reason)) = settled.outcome() {
+            self.counters.count(outcome, reason);
         }
+        settled
     }
 
     /// Obeys the verdicts about the frames that the core let go.
-    fn empty(&mut self, out: &mut Outbox, visited: WorkerSet) {
+    fn empty(&mut self, now: Instant, out: &mut Outbox, visited: WorkerSet, decision: impl Fn() -> Decision) {
         for (mut frame, verdict) in out.drain() {
-            self.settle(&mut frame, verdict, visited);
+            let settled = self.settle(&mut frame, verdict, visited);
+            if let Some(tap) = &mut self.tap {
+                tap.let_go(now, &frame, settled, decision());
+            }
         }
     }
 
-    fn write(&mut self, frame: &mut Frame, outcome: Outcome, reason: Reason) {
+    fn write(&mut self, frame: &mut Frame, verdict: Verdict) -> Verdict {
         match self.queue.send(frame) {
-            Ok(()) => self.counters.count(outcome, reason),
+            Ok(()) => verdict,
             Err(error) => {
-                self.counters.count(Outcome::Dropped, Reason::WriteFailed);
                 self.not_taken(frame, error);
+                Verdict::Drop(Reason::WriteFailed)
             }
         }
     }
 
     /// Writes a frame of the core's own.
-    fn originate(&mut self, frame: &mut Frame) {
+    fn originate(&mut self, now: Instant, frame: &mut Frame) {
         match self.queue.send(frame) {
             Ok(()) => {
+                if let Some(tap) = &mut self.tap {
+                    tap.originated(now, frame);
+                }
                 self.counters.originated.add(1);
                 self.counters.originated_bytes.add(frame.packet().len() as u64);
             }
@@ -303,13 +347,16 @@ impl Ends {
         }
     }
 
-    fn hand_over(&mut self, frame: &Frame, to: WorkerId, visited: WorkerSet) {
-        let letter = Letter { frame: Frame::copy_of(frame.packet(), frame.offload), visited };
+    fn hand_over(&mut self, frame: &Frame, to: WorkerId, visited: WorkerSet) -> Verdict {
+        let mut copy = Frame::copy_of(frame.packet(), frame.offload);
+        copy.tags = frame.tags;
+        let letter = Letter { frame: copy, visited };
         let posted = self.post.mailbox(to).is_some_and(|mailbox| mailbox.post(letter).is_ok());
         if posted {
             self.counters.handed_over.add(1);
+            Verdict::HandOver(to)
         } else {
-            self.counters.count(Outcome::Dropped, Reason::HandoverFull);
+            Verdict::Drop(Reason::HandoverFull)
         }
     }
 

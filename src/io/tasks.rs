@@ -78,7 +78,7 @@ where
             let body = move || {
                 let _stops = StopOnPanic(stop);
                 pin(processor);
-                let result = live(seat, build, clock, stop, options.spin, &desk);
+                let result = live(seat, build, clock, stop, options, &desk);
                 if result.is_err() {
                     stop.trigger();
                 }
@@ -112,7 +112,7 @@ fn live<D: Datapath + 'static>(
     build: impl FnOnce(WorkerId) -> D,
     clock: Clock,
     stop: &Stop,
-    spin: Duration,
+    options: &WorkerOptions,
     desk: &Desk,
 ) -> Result<(), IoError> {
     let id = seat.id();
@@ -121,8 +121,9 @@ fn live<D: Datapath + 'static>(
         .build_local(LocalOptions::default())
         .map_err(|source| IoError::Worker { worker: id.index(), what: "get a runtime", source })?;
     runtime.block_on(async {
-        let worker = Worker::new(build(id), seat);
-        let rounds = spawn_local(run(worker, clock, stop.clone(), spin));
+        let mut worker = Worker::new(build(id), seat);
+        worker.tell(options.taps.as_ref());
+        let rounds = spawn_local(run(worker, clock, stop.clone(), options.spin));
         let (mut worker, result) = match rounds.await {
             Ok(ended) => ended,
             Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -26,6 +26,7 @@ mod identification;
 mod limits;
 mod pieces;
 mod refuse;
+mod telling;
 mod translator;
 
 #[cfg(test)]

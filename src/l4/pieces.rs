@@ -134,6 +134,7 @@ impl Translator {
                 let passage = Passage { decrement_hops: true, identification: Some(id) };
                 rewrite::readdress(frame.packet_mut(), view, source, destination, passage);
                 self.count_traffic(traffic, frame.packet().len());
+                self.hear_traffic(traffic);
                 Verdict::Forward(Reason::Fragment)
             }
         }

@@ -11,8 +11,8 @@ use super::identification::Identifications;
 use super::limits::Bucket;
 use super::pieces;
 use crate::balance::{Backend, Balancer, Health};
-use crate::datapath::{Arrival, BackendId, Counters, Datapath, Instant, Outbox, Reason, VipId};
-use crate::datapath::{Nat, Verdict, WorkerId, WorkerSet};
+use crate::datapath::{Arrival, BackendId, Counters, Datapath, Decision, Instant, Outbox, Reason, VipId};
+use crate::datapath::{Listening, Nat, Verdict, WorkerId, WorkerSet};
 use crate::flow::{
     Binding, Change, Direction, Ended, Event, FlowId, FlowTable, Lookup, NewFlow, OpenError, Why,
 };
@@ -56,6 +56,8 @@ pub struct Translator {
     /// Some service keeps the client's address, so that packets which are not ours are routed
     /// through this device as well, and must go on.
     pub(super) passes_others: bool,
+    /// What there is to say of the last frame, where somebody listens.
+    pub(super) heard: Option<Box<Decision>>,
 }
 
 /// What came of a packet with ports, for those that need to know more than the verdict.
@@ -89,6 +91,7 @@ impl Translator {
             chance: StdRng::seed_from_u64(seed),
             identifications: Identifications::new(setup, worker),
             passes_others: setup.balancer.services().iter().any(|service| service.nat == Nat::Dnat),
+            heard: None,
         }
     }
 
@@ -98,6 +101,7 @@ impl Translator {
     }
 
     fn decide(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival, out: &mut Outbox) -> Verdict {
+        self.hear_frame();
         let view = match View::of(frame.packet()) {
             Ok(view) => view,
             Err(unreadable) => return Verdict::Drop(reason_for(unreadable)),
@@ -137,6 +141,7 @@ impl Translator {
     ) -> Handled {
         match self.flows.find(&tuple, visited) {
             Lookup::Here(flow, direction) => {
+                self.hear_flow(flow, direction);
                 if view.hops <= 1 {
                     return self.refuse(now, frame, view, Reason::TtlExpired).into();
                 }
@@ -148,6 +153,7 @@ impl Translator {
                     return self.unknown(now, frame, view, tuple, visited, identification);
                 }
                 self.note(now, flow, change);
+                self.hear_after(flow);
                 self.forward(frame, view, flow, direction, identification, Reason::KnownFlow)
             }
             Lookup::Elsewhere(worker) => Verdict::HandOver(worker).into(),
@@ -205,12 +211,14 @@ impl Translator {
             let reason = if self.balancer.is_vip(tuple.destination.address) {
                 Reason::NoService
             } else if self.flows.shared().is_local(tuple.destination.address) {
+                self.hear_backend_side();
                 Reason::NoFlow
             } else {
                 return self.not_for_us(frame, view, Reason::NotOurs).into();
             };
             return self.refuse(now, frame, view, reason).into();
         };
+        self.hear_vip(vip);
         if view.hops <= 1 {
             return self.refuse(now, frame, view, Reason::TtlExpired).into();
         }
@@ -220,6 +228,8 @@ impl Translator {
                 let change =
                     self.flows.observe(now, flow, Direction::Original, event_of(view), frame.packet().len());
                 self.note(now, flow, change);
+                self.hear_opened(flow);
+                self.hear_after(flow);
                 let reason = if opens { Reason::NewFlow } else { Reason::AdoptedFlow };
                 self.forward(frame, view, flow, Direction::Original, identification, reason)
             }
@@ -385,6 +395,14 @@ impl Datapath for Translator {
         out: &mut Outbox,
     ) -> Verdict {
         self.decide(now, frame, arrival, out)
+    }
+
+    fn listen(&mut self, listening: Listening) {
+        self.set_listening(listening);
+    }
+
+    fn decision(&self) -> Decision {
+        self.heard.as_deref().cloned().unwrap_or_default()
     }
 
     fn handle_timeout(&mut self, now: Instant, _out: &mut Outbox) {

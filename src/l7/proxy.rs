@@ -18,7 +18,7 @@ use super::exchange::Forward;
 use super::front::{Arrived, BodyError, FrontCounters, Security, Site, serve};
 use super::stack::{Accepted, Listener, Stack};
 use super::tls::{Secured, Terminator};
-use crate::datapath::{Arrival, Instant, Verdict};
+use crate::datapath::{Arrival, Datapath, Instant, Listening, Verdict};
 use crate::packet::{Endpoint, Frame};
 
 /// How many sessions there may be; shared by all workers.
@@ -118,6 +118,11 @@ where
     /// Ready when [`Proxy::poll_egress`] has something to say.
     pub fn poll_dirty(&self, context: &Context<'_>) -> Poll<()> {
         self.stack.poll_dirty(context)
+    }
+
+    /// Whether to remember what there is to say of each decision.
+    pub fn listen(&mut self, listening: Listening) {
+        Datapath::listen(&mut self.stack, listening);
     }
 
     /// The stack, to ask it whose a flow is and what it has counted.

@@ -27,6 +27,7 @@ impl Stack {
     /// connections have to say because of it comes out of [`Stack::poll_egress`].
     pub fn handle_frame(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival) -> Verdict {
         self.shared.now.set(now);
+        self.hear_frame();
         let view = match View::of(frame.packet()) {
             Ok(view) => view,
             Err(Unreadable::HeaderChecksum) => return Verdict::Drop(Reason::BadChecksum),
@@ -46,6 +47,7 @@ impl Stack {
         if let Some(verdict) = self.elsewhere(&segment.tuple, arrival) {
             return verdict;
         }
+        self.hear_segment(&segment.tuple);
         if !checksum_is_right(frame, &view) {
             return Verdict::Drop(Reason::BadChecksum);
         }
