@@ -53,7 +53,7 @@ where
     let mut open = Some(session.life.hold());
     let response = match exchange(&session, request) {
         Err(early) => own(&session, early, version).map(|text| Either::Right(held(text, open.take()))),
-        Ok(Going { exchange, wish, route, forwarding, destination }) => {
+        Ok(Going { exchange, wish, route, forwarding, destination, offer }) => {
             let answered = session.site.forward.forward(exchange).await;
             let backend = answered.as_ref().ok().and_then(|answer| answer.backend);
             match answered.and_then(|answer| given(&session, answer.response, wish, &mut open)) {
@@ -64,7 +64,8 @@ where
                         stick(response.headers_mut(), stay, counters);
                     }
                     shape::change(response.headers_mut(), &route.response_headers);
-                    response.map(|body| match body {
+                    let slots = &session.site.routes.compressing;
+                    shape::compressed(response, offer, slots, counters).map(|body| match body {
                         Some(body) => Either::Left(held(body, open.take())),
                         None => Either::Right(held(Text::whole(Bytes::new()), open.take())),
                     })

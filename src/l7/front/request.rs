@@ -21,7 +21,7 @@ use super::headers::{self, Change, Security};
 use super::refusal::Refusal;
 use super::route::{Asked, By, Destination, Does, Forwarding, RedirectFrom, Route, TooEarly};
 use super::session::Session;
-use super::shape::{self, Shaped};
+use super::shape::{self, Offer, Shaped};
 use super::{path, target};
 use crate::l7::exchange::{Exchange, RequestBody};
 
@@ -34,6 +34,8 @@ pub(super) struct Going<'a> {
     pub route: &'a Route,
     pub forwarding: &'a Forwarding,
     pub destination: Destination,
+    /// How the answer may be compressed.
+    pub offer: Option<Offer<'a>>,
 }
 
 /// One that does not.
@@ -119,6 +121,7 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
             return Err(Early::Answered(route, Shaped::Responded, response));
         }
     };
+    let offer = route.compress.as_ref().map(|spec| Offer::of(spec, &parts));
     let sent = forwarding.path(&path, &normal).ok_or(Refusal::BadTarget)?;
     drop(normal);
 
@@ -168,7 +171,7 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
         client: session.arrived.client,
         vip: session.arrived.vip,
     };
-    Ok(Going { exchange, wish, route, forwarding, destination })
+    Ok(Going { exchange, wish, route, forwarding, destination, offer })
 }
 
 /// A request, as routes see it.

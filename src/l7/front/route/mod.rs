@@ -30,6 +30,8 @@ use sticky::{Place, Sticky};
 use table::Table;
 
 use super::headers::Security;
+use super::shape::COMPRESSED;
+use super::slots::Slots;
 use crate::datapath::BackendId;
 use crate::l7::spec::{
     Action, CompressSpec, FieldChanges, ForwardSpec, GroupId, GroupSpec, PathPattern, RateLimits,
@@ -44,6 +46,8 @@ pub struct Routes {
     routes: Box<[Route]>,
     limits: Limits,
     sources: Sources,
+    /// How many bodies are compressed at once.
+    pub(super) compressing: Slots,
 }
 
 /// One of them.
@@ -121,6 +125,7 @@ impl Routes {
             routes: (1..).zip(routes).map(route).collect(),
             limits: Limits::new(0, limits),
             sources: Sources::new(seed),
+            compressing: Slots::new(COMPRESSED),
         }
     }
 
