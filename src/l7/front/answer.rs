@@ -53,7 +53,11 @@ where
     let mut open = Some(session.life.hold());
     let response = match exchange(&session, request) {
         Err(early) => own(&session, early, version).map(|text| Either::Right(held(text, open.take()))),
-        Ok(Going { exchange, wish, route, forwarding, destination, offer }) => {
+        Ok(Going { mut exchange, wish, route, forwarding, destination, offer }) => {
+            // What becomes a tunnel has no copy: two ends cannot be spoken to as one.
+            if let (Some(mirror), Wish::Nothing) = (&forwarding.mirror, &wish) {
+                mirror.copy(&mut exchange, &session.site);
+            }
             let answered = session.site.forward.forward(exchange).await;
             let backend = answered.as_ref().ok().and_then(|answer| answer.backend);
             match answered.and_then(|answer| given(&session, answer.response, wish, &mut open)) {

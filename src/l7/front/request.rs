@@ -23,7 +23,7 @@ use super::route::{Asked, By, Destination, Does, Forwarding, RedirectFrom, Route
 use super::session::Session;
 use super::shape::{self, Offer, Shaped};
 use super::{path, target};
-use crate::l7::exchange::{Exchange, RequestBody};
+use crate::l7::exchange::{Exchange, Purpose, RequestBody};
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 
@@ -167,6 +167,7 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
         asked,
         group: destination.group,
         backend: destination.backend,
+        purpose: Purpose::Answer,
         mode: session.site.mode,
         client: session.arrived.client,
         vip: session.arrived.vip,

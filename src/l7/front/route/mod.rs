@@ -20,6 +20,7 @@ use http::HeaderMap;
 use http::header::HeaderValue;
 use http::uri::PathAndQuery;
 
+pub(super) use choice::Chance;
 pub use condition::Asked;
 pub(super) use rate::{By, TooEarly};
 pub(super) use redirect::From as RedirectFrom;
@@ -30,7 +31,7 @@ use sticky::{Place, Sticky};
 use table::Table;
 
 use super::headers::Security;
-use super::shape::COMPRESSED;
+use super::shape::{COMPRESSED, Mirror};
 use super::slots::Slots;
 use crate::datapath::BackendId;
 use crate::l7::spec::{
@@ -78,6 +79,8 @@ pub(super) struct Forwarding {
     path: PathPattern,
     choice: Choice,
     sticky: Option<Sticky>,
+    /// Who gets a copy.
+    pub mirror: Option<Mirror>,
 }
 
 /// Where a request goes.
@@ -161,6 +164,7 @@ impl Forwarding {
             // Each route draws for itself.
             choice: Choice::new(&spec.shares, seed ^ (u64::from(number) << 40)),
             sticky,
+            mirror: spec.mirror.map(|mirror| Mirror::new(mirror, !(seed ^ (u64::from(number) << 40)))),
             spec: spec.clone(),
         }
     }

@@ -219,10 +219,10 @@ mod tests {
         loop {
             let mut chunk = [0; 4096];
             let mut output = WriteBuffer::new_initialized(&mut chunk);
-            let unread = input.unwritten().len();
             end |= decoder.decode(&mut input, &mut output).unwrap();
             all.extend_from_slice(output.written());
-            if end || (output.written_len() == 0 && input.unwritten().len() == unread) {
+            // With room left, it has said all that it can say so far.
+            if end || (input.unwritten().is_empty() && !output.has_no_spare_space()) {
                 return (all, end);
             }
         }

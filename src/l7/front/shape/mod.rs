@@ -4,6 +4,7 @@ mod accept;
 mod compress;
 mod encoder;
 mod fields;
+mod mirror;
 
 use bytes::Bytes;
 use http_body_util::Either;
@@ -13,6 +14,7 @@ use hyper::body::Body;
 pub(super) use compress::Offer;
 pub(super) use encoder::Compressed;
 pub(super) use fields::change;
+pub(super) use mirror::Mirror;
 
 use super::counters::FrontCounters;
 use super::slots::{Slot, Slots};
@@ -43,6 +45,16 @@ words! {
         Zstd = "compressed_zstd",
         /// The answer was not compressed, because as many were as may be.
         CompressFull = "compress_full",
+        /// A copy went to the mirror's group and was answered.
+        Mirrored = "mirrored",
+        /// No copy was made, because as many were under way as may be.
+        MirrorFull = "mirror_full",
+        /// No copy was sent, because its body is too large.
+        MirrorTooLarge = "mirror_too_large",
+        /// No copy was sent, because the request's body broke off or was not wanted.
+        MirrorCutOff = "mirror_cut_off",
+        /// A copy was sent, and not answered to the end.
+        MirrorFailed = "mirror_failed",
     }
 }
 
