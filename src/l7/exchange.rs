@@ -132,5 +132,7 @@ words! {
         ResponseTimeout = "response_timeout",
         /// The client's body ended early: nobody is left to answer.
         ClientGone = "client_gone",
+        /// A WebSocket is asked for, and the group's backends are spoken to in HTTP/2, over which none is offered here.
+        NoUpgrade = "no_upgrade",
     }
 }

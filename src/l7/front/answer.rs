@@ -82,6 +82,12 @@ where
                     Some(body) => Either::Left(held(body, open.take())),
                     None => Either::Right(held(Text::whole(Bytes::new()), open.take())),
                 }),
+                // Of the body, hyper says only that it cannot be had. The guard knows why.
+                Err(Failure::ClientGone) if session.life.refused.get() == Some(Refusal::BadChunk) => {
+                    counters.count_refusal(Refusal::BadChunk);
+                    let text = refuse(Refusal::BadChunk, version);
+                    text.map(|text| Either::Right(held(Text::whole(text), open.take())))
+                }
                 Err(failure) => {
                     counters.count_failure(failure);
                     fail(failure, version).map(|text| Either::Right(held(Text::whole(text), open.take())))
