@@ -21,7 +21,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use self::started::{Copy, FOURSEVEN, Lab, network, processes};
+use self::started::{FOURSEVEN, Lab, network, processes};
+use self::support::copy::Copy;
 
 /// Whether this user may have namespaces and a TUN device here. Says so where not, in the lab's own
 /// words. A lab that fails is not one that is forbidden.

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver};
@@ -137,27 +135,4 @@ pub fn network() -> BTreeSet<String> {
         devices.filter(|name| name.starts_with("fs") || name.starts_with("backend") || name == "client");
     let named = fs::read_dir("/run/netns").into_iter().flatten().flatten();
     devices.chain(named.map(|entry| format!("netns {}", entry.file_name().display()))).collect()
-}
-
-/// A copy of the program that everybody may read and run, in a folder that everybody may enter.
-pub struct Copy(pub PathBuf);
-
-impl Copy {
-    pub fn make(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("fourseven-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::copy(FOURSEVEN, folder.join("fourseven")).unwrap();
-        Self(folder)
-    }
-
-    pub fn path(&self) -> String {
-        self.0.join("fourseven").display().to_string()
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
