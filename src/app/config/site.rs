@@ -1,5 +1,6 @@
 //! What a service of layer 7 must be.
 
+use super::access_log::Said;
 use super::check::{Check, Names};
 use super::groups::Groups;
 use super::mistake::Mistake;
@@ -26,7 +27,7 @@ pub struct Site {
 
 impl Site {
     /// Checks a service by itself.
-    pub fn check(check: &mut Check, groups: &mut Groups, draft: &Draft) -> Self {
+    pub fn check(check: &mut Check, groups: &mut Groups, draft: &Draft, logs: &Said) -> Self {
         let names = check.names;
         let name = draft.checked_name(check);
         let listen = draft.listens(check);
@@ -60,6 +61,9 @@ impl Site {
         let group_name = if name.is_empty() { "service" } else { &name };
         let routes = route::check(check, groups, group_name, &draft.routes, own);
         let patience = draft.patience.check(check);
+        let requests = draft.requests.check(check);
+        let access_log = draft.access_log.check(check).or(logs);
+        draft.access_log.check_use(check, access_log.is_some());
         Self {
             name: draft.name_span(),
             spec: SiteSpec {
@@ -69,6 +73,8 @@ impl Site {
                 tls,
                 routes,
                 patience,
+                requests,
+                access_log,
             },
             listen,
         }

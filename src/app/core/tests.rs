@@ -8,7 +8,7 @@ use super::*;
 use crate::app::config::{self, Source};
 use crate::app::cores::Cores;
 use crate::datapath::{Reason, WorkerId};
-use crate::l7::spec::{GroupId, HostPattern, Patience, RouteSpec, SiteSpec, UpstreamMode};
+use crate::l7::spec::{GroupId, HostPattern, Patience, RequestLimits, RouteSpec, SiteSpec, UpstreamMode};
 use crate::packet::Offload;
 
 fn at(text: &str) -> Endpoint {
@@ -25,6 +25,8 @@ fn plan() -> Plan {
         tls: None,
         routes: vec![RouteSpec { host: HostPattern::Any, path: "/".into(), group: GroupId(0) }],
         patience: Patience::default(),
+        requests: RequestLimits::default(),
+        access_log: None,
     };
     Plan { sites: vec![site], ..Plan::default() }
 }

@@ -28,6 +28,7 @@ use super::refused::Text;
 use super::session::Session;
 use super::{path, target, tunnel};
 use crate::l7::exchange::{Exchange, Failure, Forward, RequestBody};
+use crate::l7::trace::Trace;
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -164,6 +165,7 @@ fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> Result<(Exch
         mode: session.site.mode,
         client: session.arrived.client,
         vip: session.arrived.vip,
+        trace: Trace::default(),
     };
     Ok((exchange, wish))
 }
