@@ -15,12 +15,15 @@
 //! there; whatever depends on it is then not checked, so that one slip gives one message.
 
 mod access_log;
+mod answers;
 mod backends;
 mod between;
 mod check;
+mod conditions;
 mod files;
 mod flags;
 mod flows;
+mod forward;
 mod group;
 mod groups;
 mod l4;
@@ -28,10 +31,12 @@ mod limits;
 mod mistake;
 mod patience;
 mod print;
+mod print_route;
 mod reader;
 mod requests;
 mod route;
 mod service;
+mod shape;
 mod site;
 mod source;
 mod syntax;
