@@ -17,6 +17,7 @@ use hyper::{Request, Response};
 
 use super::cache::CacheStatus;
 use super::spec::{GroupId, UpstreamMode};
+use super::trace::Trace;
 use super::words::words;
 use crate::datapath::BackendId;
 use crate::packet::Endpoint;
@@ -39,6 +40,8 @@ pub struct Exchange {
     pub client: Endpoint,
     /// The end that it was opened to.
     pub vip: Endpoint,
+    /// Where those note what they see who have to do with it.
+    pub trace: Trace,
 }
 
 /// The body of a request on its way to a backend.
