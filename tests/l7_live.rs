@@ -13,6 +13,8 @@ mod support;
 mod balancer;
 #[path = "l7_live/behind.rs"]
 mod behind;
+#[path = "l7_live/browser.rs"]
+mod browser;
 #[path = "l7_live/bulk.rs"]
 mod bulk;
 #[path = "l7_live/curl.rs"]

@@ -9,7 +9,9 @@ use fourseven::app::cores::{Account, Cores, device_traits, joined};
 use fourseven::datapath::Totals;
 use fourseven::io::host::{Host, HostPlan};
 use fourseven::io::{self, Clock, IoChoice, IoError, Stop, TunRequest, WorkerOptions, run_with_tasks};
-use fourseven::l7::spec::{GroupId, Patience, Plan, RateLimits, Reasons, RouteSpec, SiteSpec, UpstreamMode};
+use fourseven::l7::spec::{
+    GroupId, Patience, Plan, RateLimits, Reasons, RequestLimits, RouteSpec, SiteSpec, UpstreamMode,
+};
 use fourseven::packet::Endpoint;
 
 use super::net::{FAMILIES, Net};
@@ -41,6 +43,8 @@ impl Balancer {
             tls: None,
             routes: vec![RouteSpec::to(GroupId(0))],
             patience: Patience::default(),
+            requests: RequestLimits::default(),
+            access_log: None,
             limits: RateLimits::default(),
             reasons: Reasons::default(),
         };

@@ -8,7 +8,9 @@ use super::*;
 use crate::app::config::{self, Source};
 use crate::app::cores::Cores;
 use crate::datapath::{Reason, WorkerId};
-use crate::l7::spec::{GroupId, Patience, RateLimits, Reasons, RouteSpec, SiteSpec, UpstreamMode};
+use crate::l7::spec::{
+    GroupId, Patience, RateLimits, Reasons, RequestLimits, RouteSpec, SiteSpec, UpstreamMode,
+};
 use crate::packet::Offload;
 
 fn at(text: &str) -> Endpoint {
@@ -25,6 +27,8 @@ fn plan() -> Plan {
         tls: None,
         routes: vec![RouteSpec::to(GroupId(0))],
         patience: Patience::default(),
+        requests: RequestLimits::default(),
+        access_log: None,
         limits: RateLimits::default(),
         reasons: Reasons::default(),
     };

@@ -19,6 +19,7 @@ pub use body::{BodyCopy, CopyFailed, RequestBody};
 
 use super::cache::CacheStatus;
 use super::spec::{GroupId, UpstreamMode};
+use super::trace::Trace;
 use super::words::words;
 use crate::datapath::BackendId;
 use crate::packet::Endpoint;
@@ -43,6 +44,8 @@ pub struct Exchange {
     pub client: Endpoint,
     /// The end that it was opened to.
     pub vip: Endpoint,
+    /// Where those note what they see who have to do with it.
+    pub trace: Trace,
 }
 
 /// What a request is sent for.
@@ -110,5 +113,7 @@ words! {
         ResponseTimeout = "response_timeout",
         /// The client's body ended early: nobody is left to answer.
         ClientGone = "client_gone",
+        /// A WebSocket is asked for, and the group's backends are spoken to in HTTP/2, over which none is offered here.
+        NoUpgrade = "no_upgrade",
     }
 }

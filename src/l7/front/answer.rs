@@ -20,7 +20,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use super::counters::FrontCounters;
 use super::headers::{self, Change};
 use super::life::Open;
-use super::refusal::{fail, refuse, show};
+use super::refusal::{Refusal, fail, refuse, show};
 use super::refused::Text;
 use super::request::{Early, Going, StreamOf, Wish, exchange};
 use super::route::Stay;
@@ -73,6 +73,11 @@ where
                         Some(body) => Either::Left(held(body, open.take())),
                         None => Either::Right(held(Text::whole(Bytes::new()), open.take())),
                     })
+                }
+                // Of the body, hyper says only that it cannot be had. The guard knows why.
+                Err(Failure::ClientGone) if session.life.refused.get() == Some(Refusal::BadChunk) => {
+                    let text = own(&session, Early::Refused(Refusal::BadChunk), version);
+                    text.map(|text| Either::Right(held(text, open.take())))
                 }
                 Err(failure) => {
                     counters.count_failure(failure);

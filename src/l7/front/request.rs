@@ -24,6 +24,7 @@ use super::session::Session;
 use super::shape::{self, Offer, Shaped};
 use super::{path, target};
 use crate::l7::exchange::{Exchange, Purpose, RequestBody};
+use crate::l7::trace::Trace;
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 
@@ -171,6 +172,7 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
         mode: session.site.mode,
         client: session.arrived.client,
         vip: session.arrived.vip,
+        trace: Trace::default(),
     };
     Ok(Going { exchange, wish, route, forwarding, destination, offer })
 }

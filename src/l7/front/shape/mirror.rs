@@ -26,6 +26,7 @@ use super::super::slots::{Slot, Slots};
 use super::Shaped;
 use crate::l7::exchange::{BodyCopy, CopyFailed, Exchange, Forward, Purpose, RequestBody};
 use crate::l7::spec::MirrorSpec;
+use crate::l7::trace::Trace;
 
 /// How long a copy may take, from its head to the end of its answer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -107,6 +108,7 @@ impl Mirror {
             mode: exchange.mode,
             client: exchange.client,
             vip: exchange.vip,
+            trace: Trace::default(),
         }
     }
 }

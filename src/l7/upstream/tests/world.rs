@@ -28,6 +28,7 @@ use crate::l7::exchange::{Exchange, Failure, Forward, Origin, Purpose, RequestBo
 use crate::l7::spec::{
     GroupId, GroupSpec, Plan, ProxyProtocol, UpstreamLimits, UpstreamMode, UpstreamProtocol,
 };
+use crate::l7::trace::Trace;
 use crate::l7::upstream::{BackendCounts, DropReason, OpenReason, Shared, Upstreams};
 use crate::packet::Endpoint;
 
@@ -245,6 +246,7 @@ impl World {
             mode: self.mode.get(),
             client: endpoint("198.51.100.7:40000"),
             vip: endpoint("203.0.113.1:80"),
+            trace: Trace::default(),
         };
         match self.upstreams.forward(exchange).await {
             Ok(answer) => {
