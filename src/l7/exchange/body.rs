@@ -129,10 +129,11 @@ mod tests {
 
     #[test]
     fn a_copy_is_whole_or_says_why_there_is_none() {
+        type Case = (&'static str, Noted, Option<Result<&'static str, CopyFailed>>);
         type Noted = Vec<(Option<Result<Frame<Bytes>, ()>>, bool)>;
         let data = |text: &'static str| Some(Ok(Frame::data(Bytes::from_static(text.as_bytes()))));
         let large = Err(CopyFailed::TooLarge);
-        let cases: [(&str, Noted, Option<Result<&str, CopyFailed>>); 6] = [
+        let cases: [Case; 6] = [
             ("whole at the last frame", vec![(data("ab"), false), (data("cd"), true)], Some(Ok("abcd"))),
             ("whole at the end", vec![(data("abcde"), false), (None, true)], Some(Ok("abcde"))),
             ("too large", vec![(data("abc"), false), (data("def"), false)], Some(large)),

@@ -46,7 +46,7 @@ pub(super) enum Early<'a> {
     /// It comes too early, by so much.
     Limited(Refusal, Duration),
     /// Its route has the answer.
-    Answered(&'a Route, Shaped, Response<Bytes>),
+    Answered(&'a Route, Shaped, Box<Response<Bytes>>),
 }
 
 impl From<Refusal> for Early<'_> {
@@ -111,7 +111,7 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
             let location = route.location(spec, from).ok_or(Refusal::BadTarget)?;
             let response = Response::builder().status(spec.status).header(LOCATION, location);
             let response = response.body(Bytes::new()).map_err(|_| Refusal::BadTarget)?;
-            return Err(Early::Answered(route, Shaped::Redirected, response));
+            return Err(Early::Answered(route, Shaped::Redirected, Box::new(response)));
         }
         Does::Respond(spec) => {
             let mut response = Response::new(spec.body.clone());
@@ -119,7 +119,7 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
             if let Some(content_type) = &spec.content_type {
                 response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
             }
-            return Err(Early::Answered(route, Shaped::Responded, response));
+            return Err(Early::Answered(route, Shaped::Responded, Box::new(response)));
         }
     };
     let offer = route.compress.as_ref().map(|spec| Offer::of(spec, &parts));

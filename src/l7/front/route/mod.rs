@@ -44,7 +44,7 @@ use crate::packet::{Address, Endpoint};
 #[derive(Debug)]
 pub struct Routes {
     table: Table,
-    routes: Box<[Route]>,
+    all: Box<[Route]>,
     limits: Limits,
     sources: Sources,
     /// How many bodies are compressed at once.
@@ -125,7 +125,7 @@ impl Routes {
         };
         Self {
             table: Table::new(routes),
-            routes: (1..).zip(routes).map(route).collect(),
+            all: (1..).zip(routes).map(route).collect(),
             limits: Limits::new(0, limits),
             sources: Sources::new(seed),
             compressing: Slots::new(COMPRESSED),
@@ -134,7 +134,7 @@ impl Routes {
 
     /// The route that takes a request.
     pub fn find(&self, asked: &Asked<'_>) -> Option<&Route> {
-        self.routes.get(self.table.find(asked)?)
+        self.all.get(self.table.find(asked)?)
     }
 
     /// Takes a request from this address, before it is known what for.

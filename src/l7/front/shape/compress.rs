@@ -188,9 +188,13 @@ mod tests {
         assert_eq!(headers["content-length"], "5000");
     }
 
+    /// What it is, and the request's fields, the status, the answer's fields.
+    type Case = (&'static str, Fields, u16, Fields);
+    type Fields = &'static [(&'static str, &'static str)];
+
     #[test]
     fn what_may_not_be_compressed_stays_as_it_is() {
-        let cases: [(&str, &[(&str, &str)], u16, &[(&str, &str)]); 15] = [
+        let cases: [Case; 15] = [
             ("a part", &[GZIP], 206, &[HTML]),
             ("nothing new", &[GZIP], 304, &[HTML]),
             ("nothing", &[GZIP], 204, &[HTML]),
