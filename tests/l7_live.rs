@@ -37,6 +37,8 @@ mod net;
 mod openssl;
 #[path = "l7_live/routes.rs"]
 mod routes;
+#[path = "l7_live/shaping.rs"]
+mod shaping;
 #[path = "l7_live/site.rs"]
 mod site;
 #[path = "l7_live/swap.rs"]
