@@ -25,6 +25,9 @@ fn endpoint(text: &str) -> crate::packet::Endpoint {
 }
 
 const PATIENCE: Patience = Patience {
+    body: Duration::from_secs(40),
+    send: Duration::from_secs(50),
+    total: None,
     handshake: Duration::from_secs(10),
     head: Duration::from_secs(30),
     keep_alive: Duration::from_secs(75),
