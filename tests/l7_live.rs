@@ -17,6 +17,8 @@ mod behind;
 mod browser;
 #[path = "l7_live/bulk.rs"]
 mod bulk;
+#[path = "l7_live/capture.rs"]
+mod capture;
 #[path = "l7_live/curl.rs"]
 mod curl;
 #[path = "l7_live/ends.rs"]

@@ -16,6 +16,7 @@ use rustls::{KeyLog, KeyLogFile};
 use crate::app::certificates;
 use crate::app::config::Config;
 use crate::app::output;
+use crate::app::record::Both;
 use crate::app::report::{Connections, Layer7 as Report, SiteCounts, UpstreamCounts, WordCount};
 use crate::app::upstream::KernelConnect;
 use crate::datapath::{Arrival, Datapath, Decision, Instant, Listening, Outbox, Verdict, WorkerId};
@@ -59,15 +60,24 @@ struct WorkerCounts {
 }
 
 impl Layer7 {
-    /// Makes it: reads certificates and builds tables.
+    /// Makes it: reads certificates and builds tables. `key_log` is told the secrets of TLS sessions, beside whom the
+    /// environment names.
     ///
     /// # Errors
     /// If files cannot be read or used, or the system gives no randomness.
-    pub fn build(config: &Config, device: DeviceTraits, workers: usize) -> anyhow::Result<Self> {
+    pub fn build(
+        config: &Config,
+        device: DeviceTraits,
+        workers: usize,
+        key_log: Option<Arc<dyn KeyLog>>,
+    ) -> anyhow::Result<Self> {
         let plan = &config.plan;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).context("cannot get a random seed")?;
-        let key_log = key_log();
+        let key_log = match (key_log, key_log_file()) {
+            (Some(asked), Some(file)) => Some(Arc::new(Both(asked, file)) as Arc<dyn KeyLog>),
+            (asked, file) => asked.or(file),
+        };
         let terminators = plan
             .sites
             .iter()
@@ -165,7 +175,7 @@ impl Layer7 {
 const KEY_LOG: &str = "SSLKEYLOGFILE";
 
 /// Who is told the secrets of TLS sessions, where the environment wants that.
-fn key_log() -> Option<Arc<dyn KeyLog>> {
+fn key_log_file() -> Option<Arc<dyn KeyLog>> {
     let file = std::env::var_os(KEY_LOG)?;
     output::say(format_args!(
         "warning: {KEY_LOG} IS SET: the secrets of all TLS sessions, to clients and to backends, are written to {}. \

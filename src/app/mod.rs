@@ -14,6 +14,7 @@ pub mod lab;
 mod layer7;
 pub mod output;
 mod privilege;
+mod record;
 pub mod report;
 mod run;
 pub mod upstream;

@@ -10,6 +10,7 @@ use crate::datapath::{BackendTotals, Outcome, Totals};
 
 mod layer7;
 
+pub use crate::app::record::Summary as Capture;
 pub use layer7::{Connections, Layer7, SiteCounts, UpstreamCounts, WordCount};
 
 /// What happened to packets and flows, up to one moment.
@@ -26,6 +27,9 @@ pub struct Report {
     /// What layer 7 did, where it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer7: Option<Layer7>,
+    /// What was written of it, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
     /// Whether every packet that came in is accounted for.
     pub agree: bool,
 }
@@ -151,6 +155,7 @@ impl Report {
                 .collect(),
             services: services.collect(),
             layer7: None,
+            capture: None,
             flows: FlowCounts {
                 opened: totals.backends.iter().map(|backend| backend.flows).sum(),
                 ended: totals.flows_ended,
@@ -245,6 +250,9 @@ impl fmt::Display for Report {
         }
         if let Some(layer7) = &self.layer7 {
             write!(f, "{layer7}")?;
+        }
+        if let Some(capture) = &self.capture {
+            writeln!(f, "\n{capture}")?;
         }
         if self.reasons.is_empty() {
             writeln!(f, "\nNo packet came in. Do clients have a route for the VIP to this host?")?;

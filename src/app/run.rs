@@ -19,6 +19,7 @@ use anyhow::{Context, anyhow};
 use crate::app::config::{self, Config, Flags, counted};
 use crate::app::cores::{Cores, device_traits, joined};
 use crate::app::layer7::Layer7;
+use crate::app::record::{self, Prepared, Recording};
 use crate::app::report::Report;
 use crate::app::{WRONG, check, output, privilege};
 use crate::balance::ServiceSpec;
@@ -61,6 +62,8 @@ pub struct Args {
     print_config: bool,
     #[command(flatten)]
     flags: Flags,
+    #[command(flatten)]
+    record: record::Options,
 }
 
 impl Args {
@@ -86,7 +89,11 @@ impl Args {
             output::print(&config)?;
             return Ok(ExitCode::SUCCESS);
         }
-        balance(&config, if self.json { Form::Json } else { Form::Tables })
+        if let Err(mistake) = self.record.wanted() {
+            output::say(mistake);
+            return Ok(ExitCode::from(WRONG));
+        }
+        balance(&config, if self.json { Form::Json } else { Form::Tables }, &self.record)
     }
 }
 
@@ -115,7 +122,7 @@ impl Form {
 }
 
 /// Balances until a signal ends it.
-fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
+fn balance(config: &Config, form: Form, record: &record::Options) -> anyhow::Result<ExitCode> {
     let tun = &config.tun;
     let request = TunRequest { name: tun.name.clone(), io: tun.io, queues: tun.queues };
     let Opened { name, queues, kind, why, warnings } = io::open(&request).map_err(advised)?;
@@ -124,12 +131,15 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
         output::say(format_args!("warning: {warning}"));
     }
     let Cores { translators, mut account } = Cores::build(config, queues.len())?;
+    let clock = Clock::start();
+    let recording = Prepared::new(record, config, clock)?;
     let stop = Stop::new();
     let layer7 = if config.plan.sites.is_empty() {
         None
     } else {
         let device = device_traits(tun.mtu, kind);
-        let layer7 = Layer7::build(config, device, queues.len())?;
+        let layer7 =
+            Layer7::build(config, device, queues.len(), recording.as_ref().and_then(Prepared::key_log))?;
         small_pages();
         let counted = layer7.clone();
         account = account.with_layer7(move || counted.report());
@@ -139,6 +149,7 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     if let Err(problem) = privilege::keep_network_admin() {
         output::say(format_args!("warning: cannot give up the rights that are not needed: {problem}"));
     }
+    let recording = recording.map(Prepared::start).transpose()?;
     if let Some(layer7) = &layer7 {
         layer7.watch_certificates(&stop).context("cannot watch the certificates")?;
     }
@@ -163,7 +174,8 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
         output::say(site_line(site, &config.plan));
     }
     output::say(format_args!("ready: {name} is balancing; Ctrl-C ends it"));
-    let (counters, clock, options) = (account.counters(), Clock::start(), WorkerOptions::default());
+    let counters = account.counters();
+    let options = WorkerOptions { taps: recording.as_ref().map(Recording::taps), ..Default::default() };
     let ended = match layer7 {
         None => run_workers(translators, queues, counters, clock, &stop, &options).map(drop),
         Some(layer7) => {
@@ -174,8 +186,17 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     for problem in host.into_iter().flat_map(Host::undo) {
         output::say(format_args!("warning: {problem}"));
     }
-    drop(signals);
-    let printed = form.of(&account.report()).and_then(output::print);
+    drop((signals, options));
+    let mut report = account.report();
+    report.capture = recording.map(|recording| recording.finish(report.packets.received));
+    let printed = form.of(&report).and_then(|text| {
+        // What reads the capture from standard output can do nothing with a report behind it.
+        if record.takes_stdout() {
+            output::say(text.trim_end());
+            return Ok(());
+        }
+        output::print(text)
+    });
     ended.map_err(advised)?;
     printed.map(|()| ExitCode::SUCCESS)
 }
