@@ -101,7 +101,8 @@ fn any_piece_of_it_may_be_missing_or_doubled_without_panic() {
 
 /// A text as TOML has it, with every character that needs it escaped.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.chars().map(|c| format!("\\U{:08X}", u32::from(c))).collect::<String>())
+    let escape = |quoted: String, c: char| quoted + &format!("\\U{:08X}", u32::from(c));
+    text.chars().fold("\"".to_owned(), escape) + "\""
 }
 
 proptest! {
