@@ -17,7 +17,9 @@ use hyper::{Request, Response};
 
 use super::cache::CacheStatus;
 use super::spec::{GroupId, UpstreamMode};
+use super::trace::Trace;
 use super::words::words;
+use crate::datapath::BackendId;
 use crate::packet::Endpoint;
 
 /// A request on its way to a backend, as it is to be sent: routed, checked, its headers written.
@@ -30,12 +32,16 @@ pub struct Exchange {
     pub asked: Uri,
     /// Where it goes.
     pub group: GroupId,
+    /// The backend of the group that its client stays with, as long as that is up.
+    pub backend: Option<BackendId>,
     /// Where its upstream comes from.
     pub mode: UpstreamMode,
     /// The client's end of its connection, for schedulers and for the PROXY protocol.
     pub client: Endpoint,
     /// The end that it was opened to.
     pub vip: Endpoint,
+    /// Where those note what they see who have to do with it.
+    pub trace: Trace,
 }
 
 /// The body of a request on its way to a backend.

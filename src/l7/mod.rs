@@ -24,6 +24,7 @@ pub mod spec;
 pub mod stack;
 pub mod stream;
 pub mod tls;
+pub mod trace;
 pub mod upstream;
 mod words;
 

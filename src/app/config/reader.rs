@@ -191,6 +191,18 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// A text that says a number of bytes; what it means is not looked at.
+    pub fn size(&mut self, reader: &mut Reader, key: &'static str) -> Option<Spanned<String>> {
+        let value = self.value(key)?;
+        text(value).or_else(|| {
+            let help = match value.get_ref() {
+                DeValue::Integer(number) => format!("for bytes write \"{}B\"", number.as_str()),
+                _ => "write a number of bytes in quotes, such as \"64MiB\" or \"512KiB\"".to_owned(),
+            };
+            reader.wrong_type(key, value, "a number of bytes", &help)
+        })
+    }
+
     /// A whole number.
     pub fn number(&mut self, reader: &mut Reader, key: &'static str) -> Option<Spanned<i128>> {
         let value = self.value(key)?;
@@ -236,6 +248,29 @@ impl<'a> Table<'a> {
             _ => format!("write {key} = [\"...\", \"...\"]"),
         };
         reader.wrong_type(key, value, "a list", &example)
+    }
+
+    /// A list of whole numbers. Items of another type are noted and left out.
+    pub fn numbers(&mut self, reader: &mut Reader, key: &'static str) -> Option<Spanned<Vec<Spanned<i128>>>> {
+        let value = self.value(key)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            let help = match value.get_ref() {
+                DeValue::Integer(number) => format!("put it in brackets: [{}]", number.as_str()),
+                _ => format!("write numbers in brackets, such as {key} = [502, 503]"),
+            };
+            return reader.wrong_type(key, value, "a list of whole numbers", &help);
+        };
+        let numbers = items.iter().filter_map(|item| match item.get_ref() {
+            DeValue::Integer(integer) => {
+                let number = i128::from_str_radix(integer.as_str(), integer.radix());
+                Some(Spanned::new(item.span(), number.unwrap_or(i128::MAX)))
+            }
+            _ => {
+                let help = "write whole numbers, without quotes, such as [502, 503]";
+                reader.wrong_type(key, item, "a list of whole numbers", help)
+            }
+        });
+        Some(Spanned::new(value.span(), numbers.collect()))
     }
 
     /// A list of texts. Items of another type are noted and left out.

@@ -1,5 +1,8 @@
 //! What a service of layer 7 must be.
 
+use toml::Spanned;
+
+use super::access_log::Said;
 use super::check::{Check, Names};
 use super::groups::Groups;
 use super::mistake::Mistake;
@@ -7,7 +10,7 @@ use super::service::Draft;
 use super::source::Span;
 use super::{route, tls, values};
 use crate::balance::Listen;
-use crate::l7::spec::{SiteSpec, UpstreamMode};
+use crate::l7::spec::{Reasons, SiteSpec, UpstreamMode};
 use crate::packet::Protocol;
 
 /// The words for where upstreams come from.
@@ -26,7 +29,7 @@ pub struct Site {
 
 impl Site {
     /// Checks a service by itself.
-    pub fn check(check: &mut Check, groups: &mut Groups, draft: &Draft) -> Self {
+    pub fn check(check: &mut Check, groups: &mut Groups, draft: &Draft, logs: &Said) -> Self {
         let names = check.names;
         let name = draft.checked_name(check);
         let listen = draft.listens(check);
@@ -58,8 +61,12 @@ impl Site {
         }
         let own = draft.backends.as_ref().map(|backends| (backends, draft.scheduler.as_ref()));
         let group_name = if name.is_empty() { "service" } else { &name };
-        let routes = route::check(check, groups, group_name, &draft.routes, own);
+        let defaults = draft.defaults.check(check);
+        let routes = route::check(check, groups, group_name, &draft.routes, own, &defaults);
         let patience = draft.patience.check(check);
+        let requests = draft.requests.check(check);
+        let access_log = draft.access_log.check(check).or(logs);
+        draft.access_log.check_use(check, access_log.is_some());
         Self {
             name: draft.name_span(),
             spec: SiteSpec {
@@ -69,6 +76,13 @@ impl Site {
                 tls,
                 routes,
                 patience,
+                requests,
+                access_log,
+                limits: draft.limit.check(check),
+                reasons: match draft.debug.as_ref().map(Spanned::get_ref) {
+                    Some(true) => Reasons::Shown,
+                    Some(false) | None => Reasons::Hidden,
+                },
             },
             listen,
         }

@@ -9,8 +9,8 @@ use super::{FULL, anything, read, same};
 use crate::app::config::{Flags, Look, from_flags, render, values};
 use crate::balance::SchedulerKind;
 use crate::l7::spec::{
-    ClientAuth, GroupId, HostPattern, Plan, ProxyProtocol, RouteSpec, UpstreamLimits, UpstreamMode,
-    UpstreamProtocol,
+    ClientAuth, GroupId, HostPattern, PathPattern, Plan, ProxyProtocol, RouteSpec, UpstreamLimits,
+    UpstreamMode, UpstreamProtocol,
 };
 
 const SITE: &str = include_str!("../../../../tests/good/site.toml");
@@ -47,18 +47,22 @@ fn the_example_of_layer_7_says_what_it_means() {
     assert_eq!(render(&source, &checked.mistakes, Look::PLAIN), "");
     assert_eq!(checked.files.len(), 4, "two certificates, and who signs on either side");
     let config = checked.config.unwrap();
-    let Plan { sites, groups, upstreams } = &config.plan;
+    let Plan { sites, groups, upstreams, .. } = &config.plan;
     let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
     assert_eq!(names, ["api", "site.2", "site.3", "plain"]);
     assert_eq!(*upstreams, Some(4096));
     let host = |name: &str| HostPattern::Below(name.to_owned());
-    let routes: Vec<_> =
-        sites[0].routes.iter().map(|route| (&route.host, route.path.as_str(), route.group.0)).collect();
+    let of = |route: &RouteSpec| {
+        let PathPattern::Prefix(path) = &route.path else { panic!("{route:?}") };
+        (route.host.clone(), path.clone(), route.groups().map(|group| group.0).collect::<Vec<_>>())
+    };
+    let routes: Vec<_> = sites[0].routes.iter().map(of).collect();
     let exact = HostPattern::Exact("api.example.com".to_owned());
-    let want = [(&exact, "/v1/", 0), (&host("img.example.com"), "/", 1), (&HostPattern::Any, "/old", 2)];
+    let want = [(exact, "/v1/", 0), (host("img.example.com"), "/", 1), (HostPattern::Any, "/old", 2)];
+    let want = want.map(|(host, path, group)| (host, path.to_owned(), vec![group]));
     assert_eq!(routes, want);
     assert_eq!(sites[0].tls.as_ref().unwrap().client, ClientAuth::Optional("tls/ca.pem".into()));
-    assert_eq!(sites[1].routes, [RouteSpec { host: HostPattern::Any, path: "/".into(), group: GroupId(3) }]);
+    assert_eq!(sites[1].routes, [RouteSpec::to(GroupId(3))]);
     assert_eq!((groups[3].scheduler, groups[3].limits), (SchedulerKind::Lc, UpstreamLimits::default()));
     assert_eq!((groups[0].protocol, groups[0].proxy_protocol), (UpstreamProtocol::Http2, ProxyProtocol::V2));
     // Layer 4 has the backends of the group as its own.
@@ -83,7 +87,8 @@ fn a_group_that_only_layer_4_names_leaves_the_routes_of_layer_7_where_they_were(
     let config = checked.config.unwrap();
     let groups = &config.plan.groups;
     let of = |route: &RouteSpec| {
-        (groups[route.group.0].name.clone(), groups[route.group.0].members[0].endpoint.to_string())
+        let group = &groups[route.groups().next().unwrap().0];
+        (group.name.clone(), group.members[0].endpoint.to_string())
     };
     let routes: Vec<_> = config.plan.sites[0].routes.iter().map(of).collect();
     let want =
@@ -149,7 +154,7 @@ fn duration() -> impl Strategy<Value = String> {
 
 fn limits() -> impl Strategy<Value = String> {
     let numbers = (1usize..2000, 1u64..=u64::MAX, 0u32..=100);
-    (numbers, duration(), duration(), any::<[bool; 6]>()).prop_map(
+    (numbers, duration(), duration(), any::<[bool; 9]>()).prop_map(
         |((most, uses, percent), one, other, set)| {
             let keys = [
                 format!("connections = {most}"),
@@ -158,6 +163,9 @@ fn limits() -> impl Strategy<Value = String> {
                 format!("connect = \"{other}\", response = \"{one}\""),
                 format!("age = \"{one}\", uses = {uses}"),
                 format!("retry_percent = {percent}"),
+                format!("requests = {most}, body = \"{one}\", total = \"{other}\""),
+                format!("retry_on = [400, 599, {}]", 400 + percent),
+                format!("hedge = \"{one}\""),
             ];
             let keys: Vec<_> =
                 keys.into_iter().zip(set).filter(|(_, set)| *set).map(|(key, _)| key).collect();
@@ -203,6 +211,13 @@ fn site() -> impl Strategy<Value = String> {
                 .push("backends = [{ address = \"10.47.2.9:80\", weight = 7 }]\nscheduler = \"mh\"\n".into());
         }
         parts.push(format!("patience = {{ head = \"{time}\", keep_alive = \"{time}\" }}\n"));
+        if own {
+            parts.push("access_log = \"a 'b\"\naccess_log_format = \"json\"\n".into());
+            parts.push(
+                "requests = { max_head = \"2KiB\", max_fields = 9, max_body = \"0B\", max_streams = 7 }\n"
+                    .into(),
+            );
+        }
         for (number, (host, path, backends)) in routes.into_iter().enumerate() {
             // The number tells routes apart that are the same by chance.
             let matched = format!("host = \"{host}\"\npath = \"/{number}{path}\"\n");

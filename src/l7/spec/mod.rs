@@ -1,17 +1,29 @@
 //! What layer 7 is to do, as configured: sites, their routes, and groups of backends.
 //!
 //! ```text
-//!   SiteSpec ── listen, TLS ──▶ RouteSpec: host, path ──▶ GroupSpec: scheduler, backends, limits
+//!   SiteSpec ── listen, TLS ──▶ RouteSpec: host, path, … ── Action ──▶ GroupSpec: scheduler, backends, limits
 //! ```
 //!
 //! All of it is plain and checked already: names are unique, ids are in range, durations make sense. Files are named, not
 //! read. Whoever makes a [`Plan`] in another way than from a configuration must keep that.
 
+mod limits;
+mod log;
+mod route;
+mod shape;
+
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::balance::{BackendSpec, SchedulerKind};
 use crate::packet::Endpoint;
+
+pub use limits::{ClientLimits, Patience, RequestLimits, Statuses, UpstreamLimits};
+pub use log::{LogFormat, LogSpec, LogTarget};
+pub use route::{
+    Action, Condition, ForwardSpec, HostPattern, MirrorSpec, PathPattern, PathRewrite, RedirectScheme,
+    RedirectSpec, RespondSpec, RouteSpec, Share, StickySpec, ValuePattern,
+};
+pub use shape::{Coding, CompressSpec, FieldChanges, Rate, RateLimits, RatePeriod};
 
 /// All of it.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +34,8 @@ pub struct Plan {
     pub groups: Vec<GroupSpec>,
     /// The bound of upstreams of all backends together.
     pub upstreams: Option<usize>,
+    /// Bounds of clients' connections.
+    pub clients: ClientLimits,
 }
 
 /// A group, by its place in [`Plan::groups`].
@@ -43,6 +57,24 @@ pub struct SiteSpec {
     pub routes: Vec<RouteSpec>,
     /// How long clients are waited for.
     pub patience: Patience,
+    /// What one request may be.
+    pub requests: RequestLimits,
+    /// Where requests are logged; `None` for nowhere.
+    pub access_log: Option<LogSpec>,
+    /// How many requests are taken, before it is known what for.
+    pub limits: RateLimits,
+    /// Whether answers that are the balancer's own say why in a field of their own.
+    pub reasons: Reasons,
+}
+
+/// Whether answers that are the balancer's own say why in a field of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reasons {
+    /// They do not.
+    #[default]
+    Hidden,
+    /// They do.
+    Shown,
 }
 
 /// Where upstreams come from.
@@ -88,50 +120,6 @@ pub enum ClientAuth {
     Optional(PathBuf),
     /// They must show one that is signed by these.
     Required(PathBuf),
-}
-
-/// Where some of the requests go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteSpec {
-    /// The host that it is for.
-    pub host: HostPattern,
-    /// What the path begins with, by whole segments: `/v1` and `/v1/` both take `/v1` and `/v1/x`, never `/v10`.
-    /// `/` takes all.
-    pub path: String,
-    /// Where to.
-    pub group: GroupId,
-}
-
-/// A host, in lower case and without a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// Any, or none.
-    Any,
-    /// This one.
-    Exact(String),
-    /// All below this one: `*.example.com` is kept as `example.com`, and does not take that itself.
-    Below(String),
-}
-
-/// How long clients are waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// The TLS handshake.
-    pub handshake: Duration,
-    /// A request's head, from its first byte, or from the opening of the connection for the first one.
-    pub head: Duration,
-    /// Between two requests of one connection.
-    pub keep_alive: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(10),
-            head: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(75),
-        }
-    }
 }
 
 /// Backends that do the same, and how they are reached.
@@ -180,46 +168,4 @@ pub enum ProxyProtocol {
     None,
     /// By a PROXY protocol header, version 2. Such an upstream serves one client only.
     V2,
-}
-
-/// Bounds of a group's upstreams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UpstreamLimits {
-    /// Upstreams of one backend at once.
-    pub connections: usize,
-    /// Those of them that may be idle.
-    pub idle: usize,
-    /// How long one may be idle.
-    pub idle_time: Duration,
-    /// How old one may become; it ends behind the request that it serves then.
-    pub age: Option<Duration>,
-    /// How many requests one may serve.
-    pub uses: Option<u64>,
-    /// Requests of the group that may wait for an upstream.
-    pub waiting: usize,
-    /// How long one may wait.
-    pub wait: Duration,
-    /// How long opening one may take, TLS included.
-    pub connect: Duration,
-    /// How long the head of the answer may take.
-    pub response: Duration,
-    /// Requests that may be tried again, in percent of all, beside ten a second that always may.
-    pub retry_percent: u32,
-}
-
-impl Default for UpstreamLimits {
-    fn default() -> Self {
-        Self {
-            connections: 1024,
-            idle: 256,
-            idle_time: Duration::from_secs(60),
-            age: None,
-            uses: None,
-            waiting: 1024,
-            wait: Duration::from_secs(5),
-            connect: Duration::from_secs(5),
-            response: Duration::from_mins(1),
-            retry_percent: 20,
-        }
-    }
 }
