@@ -13,6 +13,8 @@ mod support;
 mod balancer;
 #[path = "l7_live/behind.rs"]
 mod behind;
+#[path = "l7_live/browser.rs"]
+mod browser;
 #[path = "l7_live/bulk.rs"]
 mod bulk;
 #[path = "l7_live/curl.rs"]
@@ -35,6 +37,8 @@ mod net;
 mod openssl;
 #[path = "l7_live/routes.rs"]
 mod routes;
+#[path = "l7_live/shaping.rs"]
+mod shaping;
 #[path = "l7_live/site.rs"]
 mod site;
 #[path = "l7_live/swap.rs"]

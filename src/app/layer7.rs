@@ -197,6 +197,13 @@ impl WorkerProxy {
     }
 }
 
+impl Drop for WorkerProxy {
+    /// The run is over: what is idle is dropped because of that, and not because its connection's task goes.
+    fn drop(&mut self) {
+        self.shared.upstreams.shut_down();
+    }
+}
+
 impl Datapath for WorkerProxy {
     fn handle_frame(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival, _: &mut Outbox) -> Verdict {
         let verdict = self.proxy.handle_frame(now, frame, arrival);

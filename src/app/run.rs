@@ -18,8 +18,9 @@ use anyhow::{Context, anyhow};
 use sd_notify::NotifyState;
 
 use crate::app::config::{self, Config, Flags, counted};
-use crate::app::cores::{Account, Cores, device_traits, joined};
+use crate::app::cores::{Cores, device_traits, joined};
 use crate::app::layer7::Layer7;
+use crate::app::report::Report;
 use crate::app::{WRONG, check, output, privilege};
 use crate::balance::ServiceSpec;
 use crate::datapath::Nat;
@@ -106,8 +107,7 @@ enum Form {
 }
 
 impl Form {
-    fn of(self, account: &Account) -> anyhow::Result<String> {
-        let report = account.report();
+    fn of(self, report: &Report) -> anyhow::Result<String> {
         Ok(match self {
             Self::Tables => report.to_string(),
             Self::Json => report.to_json()? + "\n",
@@ -145,7 +145,7 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     }
     let signals = {
         let account = account.clone();
-        SignalWatch::start(stop.clone(), move || match form.of(&account) {
+        SignalWatch::start(stop.clone(), move || match form.of(&account.report().in_between()) {
             Ok(report) => output::say(report.trim_end()),
             Err(error) => output::complain(&error),
         })?
@@ -178,7 +178,7 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
         output::say(format_args!("warning: {problem}"));
     }
     drop(signals);
-    let printed = form.of(&account).and_then(output::print);
+    let printed = form.of(&account.report()).and_then(output::print);
     ended.map_err(advised)?;
     printed.map(|()| ExitCode::SUCCESS)
 }

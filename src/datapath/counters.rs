@@ -159,9 +159,8 @@ impl Totals {
     pub fn of<'a>(workers: impl IntoIterator<Item = &'a Counters>) -> Self {
         let mut totals = Self::default();
         let mut ends = [[0u64; Reason::COUNT]; Outcome::COUNT];
-        for worker in workers {
-            totals.received += worker.received.value();
-            totals.received_bytes += worker.received_bytes.value();
+        let workers: Vec<_> = workers.into_iter().collect();
+        for worker in &workers {
             totals.originated += worker.originated.value();
             totals.originated_bytes += worker.originated_bytes.value();
             totals.originated_lost += worker.originated_lost.value();
@@ -187,6 +186,11 @@ impl Totals {
                 sum.refused += backend.refused.value();
             }
         }
+        // Last, so that what workers do meanwhile can only make these more than what is accounted for.
+        for worker in &workers {
+            totals.received += worker.received.value();
+            totals.received_bytes += worker.received_bytes.value();
+        }
         for outcome in Outcome::ALL {
             for &reason in Reason::ALL {
                 let count = ends[outcome as usize][reason as usize];
@@ -208,10 +212,15 @@ impl Totals {
         self.ends.iter().find(|end| end.0 == outcome && end.1 == reason).map_or(0, |end| end.2)
     }
 
-    /// Whether every packet that came in is accounted for. Workers that are running may be
-    /// caught between two counts; stopped ones never are.
+    /// Whether every packet that came in is accounted for. Workers that are running have some in their hands, and
+    /// some are under way between two; stopped ones have none.
     pub fn agree(&self) -> bool {
-        self.received == Outcome::ALL.iter().map(|&outcome| self.ended(outcome)).sum::<u64>() + self.held
+        self.received == self.accounted()
+    }
+
+    /// How many packets have come to an end, or wait for a fragment.
+    pub fn accounted(&self) -> u64 {
+        Outcome::ALL.iter().map(|&outcome| self.ended(outcome)).sum::<u64>() + self.held
     }
 }
 

@@ -20,7 +20,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use super::counters::FrontCounters;
 use super::headers::{self, Change};
 use super::life::Open;
-use super::refusal::{fail, refuse, show};
+use super::refusal::{Refusal, fail, refuse, show};
 use super::refused::Text;
 use super::request::{Early, Going, StreamOf, Wish, exchange};
 use super::route::Stay;
@@ -53,7 +53,11 @@ where
     let mut open = Some(session.life.hold());
     let response = match exchange(&session, request) {
         Err(early) => own(&session, early, version).map(|text| Either::Right(held(text, open.take()))),
-        Ok(Going { exchange, wish, route, forwarding, destination }) => {
+        Ok(Going { mut exchange, wish, route, forwarding, destination, offer }) => {
+            // What becomes a tunnel has no copy: two ends cannot be spoken to as one.
+            if let (Some(mirror), Wish::Nothing) = (&forwarding.mirror, &wish) {
+                mirror.copy(&mut exchange, &session.site);
+            }
             let answered = session.site.forward.forward(exchange).await;
             let backend = answered.as_ref().ok().and_then(|answer| answer.backend);
             match answered.and_then(|answer| given(&session, answer.response, wish, &mut open)) {
@@ -64,10 +68,16 @@ where
                         stick(response.headers_mut(), stay, counters);
                     }
                     shape::change(response.headers_mut(), &route.response_headers);
-                    response.map(|body| match body {
+                    let slots = &session.site.routes.compressing;
+                    shape::compressed(response, offer, slots, counters).map(|body| match body {
                         Some(body) => Either::Left(held(body, open.take())),
                         None => Either::Right(held(Text::whole(Bytes::new()), open.take())),
                     })
+                }
+                // Of the body, hyper says only that it cannot be had. The guard knows why.
+                Err(Failure::ClientGone) if session.life.refused.get() == Some(Refusal::BadChunk) => {
+                    let text = own(&session, Early::Refused(Refusal::BadChunk), version);
+                    text.map(|text| Either::Right(held(text, open.take())))
                 }
                 Err(failure) => {
                     counters.count_failure(failure);

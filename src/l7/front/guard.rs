@@ -175,6 +175,7 @@ impl<S> Guard<S> {
             Rest::None | Rest::Wait => self.head_since = None,
             Rest::Refused(refusal) => self.refuse(refusal),
             Rest::Broken => {
+                self.life.refused.set(Some(Refusal::BadChunk));
                 self.held.truncate(self.cleared);
                 self.end = Some(End::Broken);
             }

@@ -24,6 +24,7 @@ mod rewind;
 mod route;
 mod session;
 mod shape;
+mod slots;
 mod target;
 mod tunnel;
 

@@ -100,6 +100,8 @@ refusals! {
     BadHost = "bad_host", BAD_REQUEST;
     /// A Host that names another one than the target or `:authority` does.
     DifferingHosts = "differing_hosts", BAD_REQUEST;
+    /// A body whose chunks or trailers are not what RFC 9112 §7.1 has, or are more than is taken of them.
+    BadChunk = "bad_chunk", BAD_REQUEST;
     /// The head was not whole in time.
     HeadTimeout = "head_timeout", REQUEST_TIMEOUT;
     /// HTTP found it wrong although the checks here did not.
@@ -159,6 +161,7 @@ pub(super) const fn status_of(failure: Failure) -> StatusCode {
             StatusCode::GATEWAY_TIMEOUT
         }
         Failure::ClientGone => StatusCode::BAD_REQUEST,
+        Failure::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
     }
 }
 
@@ -174,6 +177,7 @@ const fn proxy_error_of(failure: Failure) -> &'static str {
         Failure::BadAnswer => "http_protocol_error",
         Failure::ResponseTimeout => "http_response_timeout",
         Failure::ClientGone => "http_request_error",
+        Failure::NoUpgrade => "http_upgrade_failed",
     }
 }
 

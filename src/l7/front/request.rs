@@ -21,9 +21,9 @@ use super::headers::{self, Change, Security};
 use super::refusal::Refusal;
 use super::route::{Asked, By, Destination, Does, Forwarding, RedirectFrom, Route, TooEarly};
 use super::session::Session;
-use super::shape::{self, Shaped};
+use super::shape::{self, Offer, Shaped};
 use super::{path, target};
-use crate::l7::exchange::{Exchange, RequestBody};
+use crate::l7::exchange::{Exchange, Purpose, RequestBody};
 use crate::l7::trace::Trace;
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
@@ -35,6 +35,8 @@ pub(super) struct Going<'a> {
     pub route: &'a Route,
     pub forwarding: &'a Forwarding,
     pub destination: Destination,
+    /// How the answer may be compressed.
+    pub offer: Option<Offer<'a>>,
 }
 
 /// One that does not.
@@ -44,7 +46,7 @@ pub(super) enum Early<'a> {
     /// It comes too early, by so much.
     Limited(Refusal, Duration),
     /// Its route has the answer.
-    Answered(&'a Route, Shaped, Response<Bytes>),
+    Answered(&'a Route, Shaped, Box<Response<Bytes>>),
 }
 
 impl From<Refusal> for Early<'_> {
@@ -109,7 +111,7 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
             let location = route.location(spec, from).ok_or(Refusal::BadTarget)?;
             let response = Response::builder().status(spec.status).header(LOCATION, location);
             let response = response.body(Bytes::new()).map_err(|_| Refusal::BadTarget)?;
-            return Err(Early::Answered(route, Shaped::Redirected, response));
+            return Err(Early::Answered(route, Shaped::Redirected, Box::new(response)));
         }
         Does::Respond(spec) => {
             let mut response = Response::new(spec.body.clone());
@@ -117,9 +119,10 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
             if let Some(content_type) = &spec.content_type {
                 response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
             }
-            return Err(Early::Answered(route, Shaped::Responded, response));
+            return Err(Early::Answered(route, Shaped::Responded, Box::new(response)));
         }
     };
+    let offer = route.compress.as_ref().map(|spec| Offer::of(spec, &parts));
     let sent = forwarding.path(&path, &normal).ok_or(Refusal::BadTarget)?;
     drop(normal);
 
@@ -165,12 +168,13 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
         asked,
         group: destination.group,
         backend: destination.backend,
+        purpose: Purpose::Answer,
         mode: session.site.mode,
         client: session.arrived.client,
         vip: session.arrived.vip,
         trace: Trace::default(),
     };
-    Ok(Going { exchange, wish, route, forwarding, destination })
+    Ok(Going { exchange, wish, route, forwarding, destination, offer })
 }
 
 /// A request, as routes see it.

@@ -67,6 +67,24 @@ pub struct SiteSpec {
     pub reasons: Reasons,
 }
 
+impl SiteSpec {
+    /// One in the clear, without routes, and otherwise as it is where nothing is said.
+    pub fn plain(name: &str, listen: Vec<Endpoint>) -> Self {
+        Self {
+            name: name.to_owned(),
+            listen,
+            upstreams: UpstreamMode::default(),
+            tls: None,
+            routes: Vec::new(),
+            patience: Patience::default(),
+            requests: RequestLimits::default(),
+            access_log: None,
+            limits: RateLimits::default(),
+            reasons: Reasons::default(),
+        }
+    }
+}
+
 /// Whether answers that are the balancer's own say why in a field of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reasons {

@@ -39,6 +39,7 @@
 mod egress;
 mod engine;
 pub(super) mod flow;
+mod guess;
 mod handshake;
 mod icmp;
 mod ingress;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Method, Request, Response, Version};
@@ -56,6 +56,11 @@ impl Call {
             head.headers.insert(HOST, host);
         }
         Self { head, source, repeat }
+    }
+
+    /// Whether it asks for a WebSocket, which HTTP/2 offers in a way of its own (RFC 8441).
+    pub(super) fn wants_websocket(&self) -> bool {
+        self.head.headers.get(UPGRADE).is_some_and(|what| what.as_bytes().eq_ignore_ascii_case(b"websocket"))
     }
 
     /// Whether it may be sent again though it may have been acted upon.
@@ -120,6 +125,15 @@ impl Call {
             None => return Err(Lost::Unsent),
         };
         match outcome {
+            // hyper goes by the coding and hands both on. Whoever goes by the length would take the answer to end early, or
+            // its rest for the next one (RFC 9112 §6.3).
+            Some(Ok(response))
+                if [CONTENT_LENGTH, TRANSFER_ENCODING]
+                    .iter()
+                    .all(|it| response.headers().contains_key(it)) =>
+            {
+                Err(Lost::Garbled)
+            }
             Some(Ok(response)) => {
                 if let Some(source) = &self.source {
                     source.let_go();

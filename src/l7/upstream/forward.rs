@@ -85,6 +85,9 @@ impl Upstreams {
             because,
         };
         let call = Call::new(request);
+        if group.sharing() == Sharing::Streams && call.wants_websocket() {
+            return Err(Failure::NoUpgrade);
+        }
         let (mut tries, mut stale) = (0, 0);
         // What a retry that finds no backend left falls back to.
         let mut last = Failure::NoBackend;

@@ -20,6 +20,7 @@ use http::HeaderMap;
 use http::header::HeaderValue;
 use http::uri::PathAndQuery;
 
+pub(super) use choice::Chance;
 pub use condition::Asked;
 pub(super) use rate::{By, TooEarly};
 pub(super) use redirect::From as RedirectFrom;
@@ -30,6 +31,8 @@ use sticky::{Place, Sticky};
 use table::Table;
 
 use super::headers::Security;
+use super::shape::{COMPRESSED, Mirror};
+use super::slots::Slots;
 use crate::datapath::BackendId;
 use crate::l7::spec::{
     Action, CompressSpec, FieldChanges, ForwardSpec, GroupId, GroupSpec, PathPattern, RateLimits,
@@ -41,9 +44,11 @@ use crate::packet::{Address, Endpoint};
 #[derive(Debug)]
 pub struct Routes {
     table: Table,
-    routes: Box<[Route]>,
+    all: Box<[Route]>,
     limits: Limits,
     sources: Sources,
+    /// How many bodies are compressed at once.
+    pub(super) compressing: Slots,
 }
 
 /// One of them.
@@ -74,6 +79,8 @@ pub(super) struct Forwarding {
     path: PathPattern,
     choice: Choice,
     sticky: Option<Sticky>,
+    /// Who gets a copy.
+    pub mirror: Option<Mirror>,
 }
 
 /// Where a request goes.
@@ -118,15 +125,16 @@ impl Routes {
         };
         Self {
             table: Table::new(routes),
-            routes: (1..).zip(routes).map(route).collect(),
+            all: (1..).zip(routes).map(route).collect(),
             limits: Limits::new(0, limits),
             sources: Sources::new(seed),
+            compressing: Slots::new(COMPRESSED),
         }
     }
 
     /// The route that takes a request.
     pub fn find(&self, asked: &Asked<'_>) -> Option<&Route> {
-        self.routes.get(self.table.find(asked)?)
+        self.all.get(self.table.find(asked)?)
     }
 
     /// Takes a request from this address, before it is known what for.
@@ -156,6 +164,7 @@ impl Forwarding {
             // Each route draws for itself.
             choice: Choice::new(&spec.shares, seed ^ (u64::from(number) << 40)),
             sticky,
+            mirror: spec.mirror.map(|mirror| Mirror::new(mirror, !(seed ^ (u64::from(number) << 40)))),
             spec: spec.clone(),
         }
     }

@@ -167,6 +167,31 @@ fn trailers_pass_both_ways() {
 }
 
 #[test]
+fn a_body_that_is_not_framed_as_it_must_be_is_told_so() {
+    for (name, body) in [
+        ("no size", "3\r\nabc\r\nxyz\r\n".to_owned()),
+        ("more than the size", "3\r\nabcd\r\n0\r\n\r\n".to_owned()),
+        ("a trailer that frames", "3\r\nabc\r\n0\r\ncontent-length: 3\r\n\r\n".to_owned()),
+        ("long trailers", format!("3\r\nabc\r\n0\r\nx: {}\r\n\r\n", "x".repeat(17 << 10))),
+        ("longer ones", format!("3\r\nabc\r\n0\r\nx: {}\r\n\r\n", "x".repeat(170 << 10))),
+    ] {
+        run(async {
+            let mut bench = Bench::clear(Does::Echo);
+            let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+            // Not all of it is read.
+            let _broken_pipe = bench.client.write_all(format!("{head}{body}").as_bytes()).await;
+            let answer = bench.rest().await;
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("bad_chunk\n"),
+                "{name}: {answer}"
+            );
+            assert_eq!(bench.refused(), [Refusal::BadChunk], "{name}");
+            assert_eq!(bench.site.counters.failed(Failure::ClientGone), 0, "{name}");
+        });
+    }
+}
+
+#[test]
 fn a_client_is_told_to_go_on_when_its_body_is_asked_for() {
     run(async {
         let mut bench = Bench::clear(Does::Echo);
@@ -189,7 +214,7 @@ fn a_client_is_told_to_go_on_when_its_body_is_asked_for() {
 #[test]
 fn failures_have_a_status_and_a_word() {
     for (failure, status) in
-        Failure::ALL.iter().copied().zip([503, 503, 504, 502, 504, 502, 502, 502, 504, 400])
+        Failure::ALL.iter().copied().zip([503, 503, 504, 502, 504, 502, 502, 502, 504, 400, 501])
     {
         run(async {
             let mut bench = Bench::clear(Does::Fail(failure));

@@ -24,7 +24,7 @@ use super::wire::{End, Peer, connection};
 use crate::balance::{BackendSpec, PassiveHealth, SchedulerKind, Weight};
 use crate::datapath::{BackendId, WorkerId};
 use crate::l7::connect::{Connect, Link};
-use crate::l7::exchange::{Exchange, Failure, Forward, Origin, RequestBody};
+use crate::l7::exchange::{Exchange, Failure, Forward, Origin, Purpose, RequestBody};
 use crate::l7::spec::{
     GroupId, GroupSpec, Plan, ProxyProtocol, UpstreamLimits, UpstreamMode, UpstreamProtocol,
 };
@@ -242,6 +242,7 @@ impl World {
             asked,
             group: GroupId(group),
             backend: self.prefer.get(),
+            purpose: Purpose::Answer,
             mode: self.mode.get(),
             client: endpoint("198.51.100.7:40000"),
             vip: endpoint("203.0.113.1:80"),

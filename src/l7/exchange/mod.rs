@@ -6,14 +6,16 @@
 //!                                               ◀──Failure──
 //! ```
 
+mod body;
+
 use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Uri;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Body;
 use hyper::{Request, Response};
+
+pub use body::{BodyCopy, CopyFailed, RequestBody};
 
 use super::cache::CacheStatus;
 use super::spec::{GroupId, UpstreamMode};
@@ -34,6 +36,8 @@ pub struct Exchange {
     pub group: GroupId,
     /// The backend of the group that its client stays with, as long as that is up.
     pub backend: Option<BackendId>,
+    /// What it is sent for.
+    pub purpose: Purpose,
     /// Where its upstream comes from.
     pub mode: UpstreamMode,
     /// The client's end of its connection, for schedulers and for the PROXY protocol.
@@ -44,42 +48,13 @@ pub struct Exchange {
     pub trace: Trace,
 }
 
-/// The body of a request on its way to a backend.
-#[derive(Debug)]
-pub enum RequestBody {
-    /// There is none; so it is with requests that no client sent.
-    Empty,
-    /// It comes from the client.
-    Client(Incoming),
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Client(body) => Pin::new(body).poll_frame(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Client(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.size_hint(),
-        }
-    }
+/// What a request is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client's answer.
+    Answer,
+    /// To be seen: it is a copy, whose answer is thrown away. No answer that is stored will do.
+    Copy,
 }
 
 /// Who sends exchanges to backends. Used on one worker's thread.
@@ -138,5 +113,7 @@ words! {
         ResponseTimeout = "response_timeout",
         /// The client's body ended early: nobody is left to answer.
         ClientGone = "client_gone",
+        /// A WebSocket is asked for, and the group's backends are spoken to in HTTP/2, over which none is offered here.
+        NoUpgrade = "no_upgrade",
     }
 }
