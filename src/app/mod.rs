@@ -13,6 +13,7 @@ mod doctor;
 pub mod lab;
 mod layer7;
 pub mod output;
+pub mod package;
 mod privilege;
 mod record;
 pub mod report;
@@ -51,6 +52,8 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => args.run(),
         Some(Command::Lab(args)) => args.run(),
         Some(Command::Doctor(args)) => args.run(),
+        Some(Command::Completions(args)) => args.run(),
+        Some(Command::PackageFiles(args)) => args.run(),
     };
     result.unwrap_or_else(|error| {
         output::complain(&error);

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
+use sd_notify::NotifyState;
 
 use crate::app::config::{self, Config, Flags, counted};
 use crate::app::cores::{Cores, device_traits, joined};
@@ -174,6 +175,7 @@ fn balance(config: &Config, form: Form, record: &record::Options) -> anyhow::Res
         output::say(site_line(site, &config.plan));
     }
     output::say(format_args!("ready: {name} is balancing; Ctrl-C ends it"));
+    tell_manager(NotifyState::Ready);
     let counters = account.counters();
     let options = WorkerOptions { taps: recording.as_ref().map(Recording::taps), ..Default::default() };
     let ended = match layer7 {
@@ -183,6 +185,7 @@ fn balance(config: &Config, form: Form, record: &record::Options) -> anyhow::Res
             run_with_tasks(builders, queues, counters, clock, &stop, &options)
         }
     };
+    tell_manager(NotifyState::Stopping);
     for problem in host.into_iter().flat_map(Host::undo) {
         output::say(format_args!("warning: {problem}"));
     }
@@ -199,6 +202,13 @@ fn balance(config: &Config, form: Form, record: &record::Options) -> anyhow::Res
     });
     ended.map_err(advised)?;
     printed.map(|()| ExitCode::SUCCESS)
+}
+
+/// Tells the service manager, where one has started this.
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("cannot tell the service manager how it stands: {error}");
+    }
 }
 
 /// Keeps the kernel from backing memory by huge pages.

@@ -1,9 +1,9 @@
 //! The front: what clients speak to.
 //!
 //! ```text
-//!   connection ── secured ──▶ session ── guard ──▶ hyper ──▶ target, route, headers ──▶ Forward
-//!                                │                                   │ refused            │ failed
-//!                                ◀───────────── answer ◀─────────────┴────────────────────┘
+//!   connection ── secured ──▶ session ── guard ──▶ hyper ──▶ target, limits, route, headers ──▶ Forward
+//!                                │                                   │ refused, answered          │ failed
+//!                                ◀──────── shape ◀── answer ◀────────┴────────────────────────────┘
 //! ```
 //!
 //! [`serve`] takes one connection from its first byte to its last. Nothing is forwarded of a request that can be read

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::{read, same};
 use crate::app::config::{Look, render};
 use crate::l7::spec::{
@@ -94,5 +96,41 @@ fn any_piece_of_it_may_be_missing_or_doubled_without_panic() {
             let text = [&lines[..at], &line[..], &lines[at + 1..]].concat().join("\n");
             super::anything(text.as_bytes());
         }
+    }
+}
+
+/// A text as TOML has it, with every character that needs it escaped.
+fn quoted(text: &str) -> String {
+    let escape = |quoted: String, c: char| quoted + &format!("\\U{:08X}", u32::from(c));
+    text.chars().fold("\"".to_owned(), escape) + "\""
+}
+
+proptest! {
+    #[test]
+    fn whatever_stands_in_a_route_is_printed_so_that_it_is_read_back(
+        body in "(?s).{1,40}", name in "(?s).{0,10}", value in "(?s).{0,10}", field in "[!-~]([ -~]{0,9}[!-~])?",
+        weights in proptest::collection::vec(0u16..=10_000, 2..4), at_once in 1usize..=10_000,
+    ) {
+        let shares: Vec<_> = weights
+            .iter()
+            .enumerate()
+            .map(|(group, weight)| format!("{{ group = \"g{group}\", weight = {} }}", weight.max(&1)))
+            .collect();
+        let groups = (0..weights.len()).map(|group| format!("[backends.g{group}]\nmembers = [\"10.47.2.2:8{group}\"]\n"));
+        let text = format!(
+            "[[service]]\nname = \"x\"\nmode = \"l7\"\nlisten = [\"tcp/10.47.0.1:80\"]\n\
+             [[service.route]]\npath = \"/a\"\nquery = {{ {} = {} }}\nheader = {{ X-A = {{ prefix = {} }} }}\n\
+             respond = {{ body = {} }}\n\
+             [[service.route]]\nbackends = [{}]\nrequest_headers = {{ set = {{ X-A = {} }} }}\n\
+             mirror = {{ group = \"g0\", at_once = {at_once} }}\n{}",
+            quoted(&name), quoted(&value), quoted(&value), quoted(&body), shares.join(", "), quoted(&field),
+            groups.collect::<String>(),
+        );
+        let (source, checked) = read(&text);
+        let told = render(&source, &checked.mistakes, Look::PLAIN);
+        prop_assert!(checked.config.is_some(), "{}", told);
+        let config = checked.config.unwrap();
+        let (_, again) = read(&config.to_string());
+        same(again.config, &config);
     }
 }

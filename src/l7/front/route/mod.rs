@@ -123,11 +123,12 @@ impl Routes {
             path: spec.path.clone(),
             limits: Limits::new(number, &spec.limits),
         };
+        let by_source = limits.source.is_some() || routes.iter().any(|route| route.limits.source.is_some());
         Self {
             table: Table::new(routes),
             all: (1..).zip(routes).map(route).collect(),
             limits: Limits::new(0, limits),
-            sources: Sources::new(seed),
+            sources: if by_source { Sources::new(seed) } else { Sources::none(seed) },
             compressing: Slots::new(COMPRESSED),
         }
     }

@@ -90,7 +90,12 @@ impl Bucket {
 
 impl Sources {
     pub(super) fn new(seed: u64) -> Self {
-        Self { seed, start: Instant::now(), sets: (0..SETS).map(|_| Mutex::default()).collect() }
+        Self { sets: (0..SETS).map(|_| Mutex::default()).collect(), ..Self::none(seed) }
+    }
+
+    /// For a site that limits no source: there is room for none.
+    pub(super) fn none(seed: u64) -> Self {
+        Self { seed, start: Instant::now(), sets: Box::default() }
     }
 
     fn now(&self) -> u64 {
