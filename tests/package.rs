@@ -45,10 +45,9 @@ fn completions_are_scripts_that_their_shell_reads() {
     }
     let printed = Command::new(PROGRAM).args(["completions", "bash"]).output().unwrap().stdout;
     assert_eq!(printed, fs::read(script).unwrap());
-    for other in [
-        "usr/share/zsh/vendor-completions/_fourseven",
-        "usr/share/fish/vendor_completions.d/fourseven.fish",
-    ] {
+    for other in
+        ["usr/share/zsh/vendor-completions/_fourseven", "usr/share/fish/vendor_completions.d/fourseven.fish"]
+    {
         assert!(fs::read_to_string(folder.join(other)).unwrap().contains("doctor"), "{other}");
     }
 }

@@ -18,7 +18,7 @@ use std::io::Read;
 use self::pcap::Pcap;
 use self::pcapng::PcapNg;
 use self::source::Source;
-use super::packet::{Interface, Packet};
+use crate::capture::packet::{Interface, Packet};
 
 /// The longest packet that is read: what libpcap and Wireshark take for the most that there can be. The longest IP packet
 /// and the headers of its link are a quarter of it.

@@ -29,7 +29,7 @@ use std::net::IpAddr;
 
 use self::blocks::Blocks;
 use super::link::LinkType;
-use super::packet::Timestamp;
+use crate::capture::packet::Timestamp;
 use crate::datapath::{Decision, Side, Verdict};
 use crate::packet::{ChecksumState, Offload, checksum};
 
