@@ -184,3 +184,19 @@ fn given<F, B>(
     session.site.counters.upgrades.add(1);
     Ok(response.map(|_| None))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::l7::upstream::Upstreams;
+
+    fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_takes_little_memory_while_it_is_answered() {
+        let bytes = size(answer::<Upstreams>);
+        assert!(bytes <= 4 << 10, "{bytes}");
+    }
+}

@@ -220,7 +220,8 @@ where
     <F::Body as Body>::Error: Into<BodyError>,
 {
     let requests = Rc::clone(&session);
-    let service = service_fn(move |request| answer(Rc::clone(&requests), request));
+    // A stream's future is moved from hand to hand until it is a task's; in a box it stays where it is.
+    let service = service_fn(move |request| Box::pin(answer(Rc::clone(&requests), request)));
     let mut connection = pin!(
         http2::Builder::new(Local)
             .initial_stream_window_size(STREAM_WINDOW)

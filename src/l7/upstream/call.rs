@@ -1,5 +1,6 @@
 //! One request, over all its tries: what is sent, and what a try that failed means.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,8 +121,12 @@ impl Call {
         let mut frames = 0;
         let more = || std::mem::replace(&mut frames, self.client().frames) != self.client().frames;
         let outcome = match lease.send() {
-            Some(Handle::Http1(sender)) => within(sender.try_send_request(request), patience, more).await,
-            Some(Handle::Http2(sender)) => within(sender.try_send_request(request), patience, more).await,
+            Some(Handle::Http1(sender)) => {
+                within(pin!(sender.try_send_request(request)), patience, more).await
+            }
+            Some(Handle::Http2(sender)) => {
+                within(pin!(sender.try_send_request(request)), patience, more).await
+            }
             None => return Err(Lost::Unsent),
         };
         match outcome {

@@ -26,7 +26,7 @@ use super::reason::{DropReason, OpenReason};
 use super::wire::{Reuse, Sharing};
 use crate::datapath::BackendId;
 use crate::l7::exchange::{Answer, Exchange, Failure, Forward};
-use crate::l7::spec::{ProxyProtocol, UpstreamMode};
+use crate::l7::spec::{GroupId, ProxyProtocol, UpstreamMode};
 use crate::packet::{FiveTuple, Protocol};
 
 /// How often a request is tried.
@@ -52,9 +52,24 @@ impl Forward for Upstreams {
     type Body = AnswerBody;
 
     async fn forward(&self, exchange: Exchange) -> Result<Answer<AnswerBody>, Failure> {
-        let place = exchange.group.0;
+        let Exchange { request, group: GroupId(place), backend: prefer, mode, client, vip, .. } = exchange;
         let group = self.shared.groups.get(place).ok_or(Failure::NoBackend)?;
-        let outcome = self.serve(group, place, exchange).await;
+        let (reuse, because) = match (group.proxy_protocol, mode) {
+            (ProxyProtocol::V2, _) => (Reuse::Single, Some(OpenReason::ProxyProtocol)),
+            (ProxyProtocol::None, UpstreamMode::New) => (Reuse::Single, Some(OpenReason::ModeNew)),
+            (ProxyProtocol::None, UpstreamMode::Pool) => (Reuse::Pooled, None),
+        };
+        let wish = Wish {
+            tuple: FiveTuple { protocol: Protocol::Tcp, source: client, destination: vip },
+            worker: self.worker,
+            want: if reuse == Reuse::Single { Want::Fresh } else { Want::Pool },
+            prefer,
+            avoid: Vec::new(),
+            first: true,
+            because,
+        };
+        let call = Call::new(request);
+        let outcome = self.serve(group, place, &call, wish, reuse).await;
         if let Err(failure) = &outcome {
             self.shared.note_failure(place, *failure);
         }
@@ -67,24 +82,10 @@ impl Upstreams {
         &self,
         group: &Group,
         place: usize,
-        exchange: Exchange,
+        call: &Call,
+        mut wish: Wish,
+        reuse: Reuse,
     ) -> Result<Answer<AnswerBody>, Failure> {
-        let Exchange { request, backend: prefer, mode, client, vip, .. } = exchange;
-        let (reuse, because) = match (group.proxy_protocol, mode) {
-            (ProxyProtocol::V2, _) => (Reuse::Single, Some(OpenReason::ProxyProtocol)),
-            (ProxyProtocol::None, UpstreamMode::New) => (Reuse::Single, Some(OpenReason::ModeNew)),
-            (ProxyProtocol::None, UpstreamMode::Pool) => (Reuse::Pooled, None),
-        };
-        let mut wish = Wish {
-            tuple: FiveTuple { protocol: Protocol::Tcp, source: client, destination: vip },
-            worker: self.worker,
-            want: if reuse == Reuse::Single { Want::Fresh } else { Want::Pool },
-            prefer,
-            avoid: Vec::new(),
-            first: true,
-            because,
-        };
-        let call = Call::new(request);
         if group.sharing() == Sharing::Streams && call.wants_websocket() {
             return Err(Failure::NoUpgrade);
         }
@@ -114,7 +115,7 @@ impl Upstreams {
                 Ok(response) => {
                     group.balance.accepted(backend);
                     let endpoint = group.balance.backends().get(backend.index()).map(|it| it.endpoint);
-                    let backend = endpoint.unwrap_or(vip);
+                    let backend = endpoint.unwrap_or(wish.tuple.destination);
                     let response = hand_over(response, lease);
                     let (backend, upstream) = (Some(backend), Some(origin));
                     return Ok(Answer { response, backend, upstream, tries, cache: None });
@@ -154,7 +155,8 @@ impl Upstreams {
         }
     }
 
-    /// An upstream that is fit to use.
+    /// An upstream that is fit to use. What is seldom waited for is boxed, so that a request's future, of which there is one
+    /// for each of them, has no room for it.
     async fn take(&self, group: &Group, place: usize, wish: &Wish, reuse: Reuse) -> Result<Lease, Missed> {
         let mut wish = std::borrow::Cow::Borrowed(wish);
         loop {
@@ -162,7 +164,7 @@ impl Upstreams {
                 Acquired::Now(grant) => grant,
                 Acquired::Never(failure) => return Err(failure.into()),
                 Acquired::Later(waiting) => {
-                    let served = tokio::time::timeout(group.limits.wait, waiting).await;
+                    let served = Box::pin(tokio::time::timeout(group.limits.wait, waiting)).await;
                     served.map_err(|_| Failure::QueueTimeout)?.ok_or(Failure::NoBackend)?
                 }
             };
@@ -177,7 +179,7 @@ impl Upstreams {
                 },
                 Grant::Slot(slot) => {
                     let backend = slot.backend;
-                    let opened = open(&*self.connect, slot, self.worker, &wish.tuple, reuse).await;
+                    let opened = Box::pin(open(&*self.connect, slot, self.worker, &wish.tuple, reuse)).await;
                     return opened.map_err(|failure| Missed { failure, backend: Some(backend) });
                 }
             }

@@ -7,15 +7,16 @@
 //!
 //! ```text
 //!   find ─┬─ idle, of the same worker, last used ──▶ Lease        give back ─┬─▶ who waits first
-//!         ├─ idle, of another worker ──────────────▶ Lease                   ├─▶ idle
-//!         ├─ room for one more ────────────────────▶ Slot, to open           └─▶ dropped, by a limit
+//!         ├─ room for one more, and to keep it ────▶ Slot, to open           ├─▶ idle
+//!         ├─ idle, of another worker ──────────────▶ Lease                   └─▶ dropped, by a limit
 //!         ├─ no room in total: an idle one of another backend makes way
 //!         └─ no room: first in, first out, for a while
 //! ```
 //!
 //! - The idle handles of one backend are stacks, one for each worker: the connection's task stays where it was
-//!   opened, and a request that stays there too needs no other thread. The newest is on top, so that the ones at the bottom
-//!   age and a pool shrinks to what is needed.
+//!   opened, and a request that stays there too needs no other thread. To wake one costs each request two system calls and
+//!   two turns of the scheduler, while opening costs once; so another worker's is taken only where the limits leave no room
+//!   for one more. The newest is on top, so that the ones at the bottom age and a pool shrinks to what is needed.
 //! - While requests wait, new ones get behind them, whatever is free. Whoever frees something serves the first that can use it.
 //! - `live` of a backend counts what is open or being opened. [`Upstream::ended`] is set when an upstream leaves the books: by
 //!   whoever decides that it should, or when its bytes are dropped and no request holds it, whichever is first.

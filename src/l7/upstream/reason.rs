@@ -10,7 +10,7 @@ words! {
     OpenReason {
         /// There was none to this backend.
         Cold = "cold",
-        /// All that there were had requests in flight.
+        /// All that there were had requests in flight, or live on other workers.
         NoneIdle = "none_idle",
         /// The service opens one for each request.
         ModeNew = "mode_new",

@@ -120,7 +120,7 @@ impl Connect for Wires {
                     peers.borrow_mut().push(Arc::clone(&near.peer));
                     tokio::task::spawn_local(behaviour(nth, far));
                     let probe = Arc::clone(&near.peer);
-                    Ok(Link { bytes: Box::new(near), probe, local: endpoint("10.0.0.9:1") })
+                    Ok(Link { bytes: Box::new(near), probe })
                 }
                 Some(Door::Silent) => std::future::pending().await,
                 Some(Door::Refused) | None => Err(io::ErrorKind::ConnectionRefused.into()),
