@@ -3,6 +3,7 @@
 //! Results go to stdout and all else to stderr. The exit status is 0 where it was done, 1 where
 //! it failed or the answer is no, and 2 where the command line or the configuration is wrong.
 
+mod access_log;
 mod certificates;
 mod check;
 pub mod cli;

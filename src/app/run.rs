@@ -29,7 +29,7 @@ use crate::io::host::{Host, HostPlan};
 use crate::io::{
     self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_with_tasks, run_workers,
 };
-use crate::l7::spec::{Plan, RouteSpec, SiteSpec, UpstreamMode};
+use crate::l7::spec::{LogTarget, Plan, RouteSpec, SiteSpec, UpstreamMode};
 
 const AFTER: &str = "\
 It needs CAP_NET_ADMIN in the namespace it is started in, and /dev/net/tun. Ctrl-C ends it: it takes
@@ -124,6 +124,9 @@ impl Form {
 
 /// Balances until a signal ends it.
 fn balance(config: &Config, form: Form, record: &record::Options) -> anyhow::Result<ExitCode> {
+    if record.takes_stdout() && config.plan.sites.iter().any(logs_to_stdout) {
+        anyhow::bail!("standard output can take the capture or an access log: name a file for one of them");
+    }
     let tun = &config.tun;
     let request = TunRequest { name: tun.name.clone(), io: tun.io, queues: tun.queues };
     let Opened { name, queues, kind, why, warnings } = io::open(&request).map_err(advised)?;
@@ -153,7 +156,9 @@ fn balance(config: &Config, form: Form, record: &record::Options) -> anyhow::Res
     let recording = recording.map(Prepared::start).transpose()?;
     if let Some(layer7) = &layer7 {
         layer7.watch_certificates(&stop).context("cannot watch the certificates")?;
+        layer7.logs().start().context("cannot write access logs")?;
     }
+    let logs = layer7.as_ref().map(|layer7| layer7.logs().clone());
     let signals = {
         let account = account.clone();
         SignalWatch::start(stop.clone(), move || match form.of(&account.report().in_between()) {
@@ -190,6 +195,8 @@ fn balance(config: &Config, form: Form, record: &record::Options) -> anyhow::Res
         output::say(format_args!("warning: {problem}"));
     }
     drop((signals, options));
+    // Behind the last request, and before the report, which may go where lines go.
+    logs.unwrap_or_default().finish();
     let mut report = account.report();
     report.capture = recording.map(|recording| recording.finish(report.packets.received));
     let printed = form.of(&report).and_then(|text| {
@@ -260,6 +267,11 @@ fn service_line(service: &ServiceSpec) -> String {
     };
     let backends = counted((service.backends.len(), "backend"));
     format!("service {}: {} to {backends}, {nat}, {}", service.name, listens.join(" "), service.scheduler)
+}
+
+/// Whether a site's requests are logged to where results go.
+fn logs_to_stdout(site: &SiteSpec) -> bool {
+    site.access_log.as_ref().is_some_and(|log| log.target == LogTarget::Stdout)
 }
 
 /// One site on one line.

@@ -30,6 +30,17 @@ pub struct Noted {
     pub connect: Duration,
     /// Why it has no answer, or no whole one.
     pub failure: Option<Failure>,
+    /// Why no more of its body was taken.
+    pub body: Option<BodyEnd>,
+}
+
+/// Why no more is taken of a client's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// It is longer than it may be.
+    TooLarge,
+    /// Nothing of it came for too long.
+    TimedOut,
 }
 
 impl Trace {
@@ -41,6 +52,17 @@ impl Trace {
     /// Notes why there is no answer, or no whole one; the first reason is the cause of those that follow.
     pub fn fail(&self, failure: Failure) {
         self.note(|noted| noted.failure = noted.failure.or(Some(failure)));
+    }
+
+    /// The request has got its answer by another way, which took these notes.
+    pub fn follow(&self, other: &Self) {
+        let Noted { tries, backend, upstream, wait, connect, .. } = other.noted();
+        self.note(|noted| {
+            noted.tries = noted.tries.saturating_add(tries);
+            (noted.backend, noted.upstream) = (backend, upstream);
+            noted.wait = noted.wait.saturating_add(wait);
+            noted.connect = noted.connect.saturating_add(connect);
+        });
     }
 
     /// What has been noted.

@@ -4,8 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
+
+use crate::l7::client_body::{ClientBody, ClientLost};
 
 /// The body of a request on its way to a backend.
 #[derive(Debug)]
@@ -13,9 +15,9 @@ pub enum RequestBody {
     /// There is none; so it is with requests that no client sent.
     Empty,
     /// It comes from the client.
-    Client(Incoming),
+    Client(ClientBody),
     /// It comes from the client, and a copy is made of it.
-    Copied(Incoming, BodyCopy),
+    Copied(ClientBody, BodyCopy),
     /// It is there.
     Whole(Bytes),
 }
@@ -33,12 +35,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = ClientLost;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ClientLost>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Client(body) => Pin::new(body).poll_frame(context),

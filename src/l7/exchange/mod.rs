@@ -60,7 +60,7 @@ pub enum Purpose {
 /// Who sends exchanges to backends. Used on one worker's thread.
 pub trait Forward {
     /// The body of an answer, streamed.
-    type Body: Body<Data = Bytes>;
+    type Body: Body<Data = Bytes> + Unpin;
 
     /// Sends a request and waits for the head of its answer. Dropping the future gives the request up.
     fn forward(&self, exchange: Exchange) -> impl Future<Output = Result<Answer<Self::Body>, Failure>>;
@@ -111,6 +111,10 @@ words! {
         BadAnswer = "bad_answer",
         /// The answer's head took too long.
         ResponseTimeout = "response_timeout",
+        /// It took too long over all tries, or in all.
+        TotalTimeout = "total_timeout",
+        /// The next bytes of the answer's body took too long.
+        AnswerTimeout = "answer_timeout",
         /// The client's body ended early: nobody is left to answer.
         ClientGone = "client_gone",
         /// A WebSocket is asked for, and the group's backends are spoken to in HTTP/2, over which none is offered here.

@@ -10,8 +10,12 @@
 //! in two ways, or that no route takes: such a one has a [`Refusal`].
 
 mod answer;
+mod answered;
 mod chunks;
 mod counters;
+mod cut;
+mod entry;
+mod frames;
 mod guard;
 mod head;
 mod headers;
@@ -33,6 +37,7 @@ mod tests;
 
 pub use answer::BodyError;
 pub use counters::{FrontCounters, Spoken};
+pub use cut::Cut;
 pub use headers::Security;
 pub use refusal::Refusal;
 pub use route::{Asked, Route, Routes};

@@ -23,6 +23,7 @@ use super::route::{Asked, By, Destination, Does, Forwarding, RedirectFrom, Route
 use super::session::Session;
 use super::shape::{self, Offer, Shaped};
 use super::{path, target};
+use crate::l7::client_body::ClientBody;
 use crate::l7::exchange::{Exchange, Purpose, RequestBody};
 use crate::l7::trace::Trace;
 
@@ -83,15 +84,27 @@ pub(super) enum StreamOf {
 }
 
 /// Checks a request, finds its route, and does what that says.
-pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> Result<Going<'_>, Early<'_>> {
+pub(super) fn exchange<'a, F>(
+    session: &'a Session<F>,
+    request: Request<Incoming>,
+    trace: &Trace,
+) -> Result<Going<'a>, Early<'a>> {
     let (mut parts, body) = request.into_parts();
     if parts.method.as_str() == REFUSED
         && let Some(refusal) = session.life.refused.get()
     {
         return Err(refusal.into());
     }
+    let limits = &session.site.requests;
     if parts.version == Version::HTTP_2 {
         headers::check_values(&parts.headers)?;
+        // What comes over HTTP/1 has been counted by its lines.
+        if parts.headers.len() > limits.fields {
+            return Err(Refusal::HeadTooLarge.into());
+        }
+    }
+    if limits.body.is_some_and(|most| body.size_hint().lower() > most) {
+        return Err(Refusal::BodyTooLarge.into());
     }
     let path = target::path(&parts)?;
     let host = target::host(&parts)?;
@@ -163,6 +176,8 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
     let mut uri = whole.into_parts();
     uri.path_and_query = Some(sent);
     parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::BadTarget)?;
+    let patience = session.site.patience.body;
+    let body = ClientBody::new(body, trace.clone(), limits.body, patience);
     let exchange = Exchange {
         request: Request::from_parts(parts, RequestBody::Client(body)),
         asked,
@@ -172,7 +187,7 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
         mode: session.site.mode,
         client: session.arrived.client,
         vip: session.arrived.vip,
-        trace: Trace::default(),
+        trace: trace.clone(),
     };
     Ok(Going { exchange, wish, route, forwarding, destination, offer })
 }

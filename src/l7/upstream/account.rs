@@ -70,6 +70,9 @@ impl Account {
         freed: &mut usize,
         reserve: &impl Fn() -> bool,
     ) -> Result<Pick, Found> {
+        if group.limits.requests.is_some_and(|most| self.counts.in_flight >= most) {
+            return Err(Found::Full);
+        }
         let pooled = wish.want == Want::Pool;
         let lends = pooled && group.sharing() == Sharing::OneByOne;
         if pooled {

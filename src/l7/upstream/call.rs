@@ -74,6 +74,18 @@ impl Call {
         self.source.as_ref().is_none_or(|source| source.is_whole())
     }
 
+    /// Whether all of it has been sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| source.is_sent())
+    }
+
+    /// The answer has come: there will be no other try.
+    pub(super) fn let_go(&self) {
+        if let Some(source) = &self.source {
+            source.let_go();
+        }
+    }
+
     fn client(&self) -> Client {
         self.source.as_ref().map(|source| source.client()).unwrap_or_default()
     }
@@ -139,12 +151,7 @@ impl Call {
             {
                 Err(Lost::Garbled)
             }
-            Some(Ok(response)) => {
-                if let Some(source) = &self.source {
-                    source.let_go();
-                }
-                Ok(response)
-            }
+            Some(Ok(response)) => Ok(response),
             None if self.client().awaited => Err(Lost::Client),
             None => Err(Lost::Late),
             Some(Err(_)) if self.client().gone => Err(Lost::Client),

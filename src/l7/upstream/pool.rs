@@ -46,6 +46,7 @@ use crate::datapath::{self, BackendId, ServiceId};
 use crate::l7::exchange::Failure;
 use crate::l7::spec::{GroupSpec, Plan, ProxyProtocol, UpstreamLimits, UpstreamProtocol};
 use crate::l7::tls::{BackendCause, BackendClient};
+use crate::packet::Endpoint;
 
 /// The pool of one process, and all that workers share about backends.
 pub struct Shared {
@@ -76,6 +77,11 @@ pub(super) struct Group {
 impl Group {
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a backend is.
+    pub(super) fn endpoint(&self, backend: BackendId) -> Option<Endpoint> {
+        self.balance.backends().get(backend.index()).map(|backend| backend.endpoint)
     }
 
     pub(super) fn sharing(&self) -> Sharing {
@@ -410,6 +416,14 @@ impl Shared {
         allowed.unwrap_or(false)
     }
 
+    /// A request goes to a second backend, or has its answer from there.
+    pub(super) fn note_hedge(&self, place: usize, won: bool) {
+        self.with(place, |_, books, _| {
+            let counter = if won { &mut books.hedges_won } else { &mut books.hedges };
+            *counter = counter.wrapping_add(1);
+        });
+    }
+
     /// Drops what one worker has that was idle too long or is too old.
     pub(super) fn sweep(self: &Arc<Self>, worker: usize) {
         for place in 0..self.groups.len() {
@@ -458,6 +472,8 @@ impl Books {
             requests: self.requests,
             retries: self.retries,
             retries_denied: self.retries_denied,
+            hedges: self.hedges,
+            hedges_won: self.hedges_won,
             waited: self.waited,
             waiting: self.waiters.len(),
             failures: self.failures,

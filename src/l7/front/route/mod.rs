@@ -16,6 +16,8 @@ mod rewrite;
 mod sticky;
 mod table;
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header::HeaderValue;
 use http::uri::PathAndQuery;
@@ -35,8 +37,8 @@ use super::shape::{COMPRESSED, Mirror};
 use super::slots::Slots;
 use crate::datapath::BackendId;
 use crate::l7::spec::{
-    Action, CompressSpec, FieldChanges, ForwardSpec, GroupId, GroupSpec, PathPattern, RateLimits,
-    RedirectSpec, RespondSpec, RouteSpec,
+    Action, CompressSpec, FieldChanges, ForwardSpec, GroupId, GroupSpec, HostPattern, PathPattern,
+    RateLimits, RedirectSpec, RespondSpec, RouteSpec,
 };
 use crate::packet::{Address, Endpoint};
 
@@ -55,6 +57,8 @@ pub struct Routes {
 #[derive(Debug)]
 pub struct Route {
     pub(super) does: Does,
+    /// As it is configured: host and path, for logs.
+    pub(super) label: Arc<str>,
     /// What is changed in the fields of answers.
     pub(super) response_headers: FieldChanges,
     pub(super) compress: Option<CompressSpec>,
@@ -102,6 +106,17 @@ pub(super) enum Stay {
     Moved(HeaderValue),
 }
 
+/// How logs call a route: `*.example.com/v1/`, and `*/` for all.
+fn label(spec: &RouteSpec) -> Arc<str> {
+    let (star, host) = match &spec.host {
+        HostPattern::Any => ("*", ""),
+        HostPattern::Exact(host) => ("", host.as_str()),
+        HostPattern::Below(host) => ("*.", host.as_str()),
+    };
+    let (PathPattern::Exact(path) | PathPattern::Prefix(path)) = &spec.path;
+    [star, host, path].concat().into()
+}
+
 impl Routes {
     /// Compiles routes without limits for all of them, and without groups whose backends clients could stay with.
     pub fn new(routes: &[RouteSpec]) -> Self {
@@ -118,6 +133,7 @@ impl Routes {
                 Action::Redirect(redirect) => Does::Redirect(redirect.clone()),
                 Action::Respond(respond) => Does::Respond(respond.clone()),
             },
+            label: label(spec),
             response_headers: spec.response_headers.clone(),
             compress: spec.compress.clone(),
             path: spec.path.clone(),

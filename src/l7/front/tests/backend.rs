@@ -28,6 +28,10 @@ pub(super) enum Does {
     Ignore,
     /// Never.
     Nothing,
+    /// Answers with more than a client's connection holds.
+    Large,
+    /// Begins an answer, and does not go on.
+    Stall,
     /// Begins a chunked body, then breaks off.
     BreakOff,
     /// Fails so.
@@ -177,6 +181,17 @@ async fn serve(
         Does::Nothing => {
             note(Ok(String::new()), None);
             std::future::pending().await
+        }
+        Does::Large => {
+            note(Ok(String::new()), None);
+            Ok(Response::new(Full::new(Bytes::from(vec![b'x'; 8 << 20])).boxed_unsync()))
+        }
+        Does::Stall => {
+            note(Ok(String::new()), None);
+            let first = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"first")))]);
+            let rest = futures_util::stream::pending();
+            let body = StreamBody::new(futures_util::StreamExt::chain(first, rest));
+            Ok(Response::new(BodyExt::boxed_unsync(body)))
         }
         Does::Ignore => {
             note(Ok(String::new()), None);

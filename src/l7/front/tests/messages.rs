@@ -85,6 +85,8 @@ fn a_request_that_no_route_takes_gets_404_and_the_connection_goes_on() {
             routes: routes.into(),
             mode: UpstreamMode::Pool,
             patience: PATIENCE,
+            requests: RequestLimits::default(),
+            log: None,
             reasons: Reasons::Hidden,
             forward: Rc::clone(&bench.backend),
             counters: FrontCounters::default().into(),
@@ -96,6 +98,7 @@ fn a_request_that_no_route_takes_gets_404_and_the_connection_goes_on() {
             security: Security::Clear,
             alpn: None,
             server_name: None,
+            handshake: None,
         };
         bench.client = client;
         tokio::task::spawn_local(serve(server, arrived, Rc::new(site), bench.drain.subscribe()));
@@ -214,7 +217,7 @@ fn a_client_is_told_to_go_on_when_its_body_is_asked_for() {
 #[test]
 fn failures_have_a_status_and_a_word() {
     for (failure, status) in
-        Failure::ALL.iter().copied().zip([503, 503, 504, 502, 504, 502, 502, 502, 504, 400, 501])
+        Failure::ALL.iter().copied().zip([503, 503, 504, 502, 504, 502, 502, 502, 504, 504, 504, 400, 501])
     {
         run(async {
             let mut bench = Bench::clear(Does::Fail(failure));
@@ -257,6 +260,7 @@ fn a_client_that_resets_gives_up_its_request() {
             security: Security::Clear,
             alpn: Some(Alpn::Http11),
             server_name: None,
+            handshake: None,
         };
         let session =
             tokio::task::spawn_local(serve(server, arrived, Rc::clone(&bench.site), bench.drain.subscribe()));

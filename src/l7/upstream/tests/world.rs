@@ -23,6 +23,7 @@ use tokio::io::DuplexStream;
 use super::wire::{End, Peer, connection};
 use crate::balance::{BackendSpec, PassiveHealth, SchedulerKind, Weight};
 use crate::datapath::{BackendId, WorkerId};
+use crate::l7::client_body::ClientBody;
 use crate::l7::connect::{Connect, Link};
 use crate::l7::exchange::{Exchange, Failure, Forward, Origin, Purpose, RequestBody};
 use crate::l7::spec::{
@@ -237,8 +238,12 @@ impl World {
             *request.uri_mut() = format!("http://www.example.com{path}").parse().unwrap();
         }
         let asked = request.uri().clone();
+        let trace = Trace::default();
         let exchange = Exchange {
-            request: request.map(RequestBody::Client),
+            request: request.map(|body| {
+                let patience = Duration::from_hours(24);
+                RequestBody::Client(ClientBody::new(body, trace.clone(), None, patience))
+            }),
             asked,
             group: GroupId(group),
             backend: self.prefer.get(),
@@ -246,7 +251,7 @@ impl World {
             mode: self.mode.get(),
             client: endpoint("198.51.100.7:40000"),
             vip: endpoint("203.0.113.1:80"),
-            trace: Trace::default(),
+            trace,
         };
         match self.upstreams.forward(exchange).await {
             Ok(answer) => {
