@@ -28,6 +28,12 @@ pub struct FlowId {
 }
 
 impl FlowId {
+    /// An id that names no flow, for tests that only compare them.
+    #[cfg(test)]
+    pub(crate) fn of_test(index: u32) -> Self {
+        Self { index, generation: 0 }
+    }
+
     /// The number of the entry.
     pub(super) fn index(self) -> u32 {
         self.index

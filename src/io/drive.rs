@@ -7,6 +7,13 @@
 //!                        └─ Held ─▶ comes out of the core later, through its outbox
 //! ```
 //!
+//! A core may ask for a fence of a queue, its own or another worker's: to be told when all has been read that lay there.
+//! Whoever has that queue reads it until it is empty, or until it has read as much as a queue can hold:
+//!
+//! ```text
+//!    asker ── FenceAsked ──▶ reads on, and hands over ── FencePassed, behind all that ──▶ asker's core
+//! ```
+//!
 //! [`run_workers`](super::worker::run_workers) gives each worker a thread, [`run_with_tasks`](super::tasks::run_with_tasks)
 //! a runtime for tasks as well; tests and the lab in memory let several take turns in one. Each frame
 //! from the queue is counted once as received, by the worker that read it, and once with its end, by the
@@ -18,11 +25,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::IoError;
-use super::mailbox::{Letter, Mailbox, Post};
-use super::queue::{Queue, is_gone};
-use crate::datapath::{
-    Arrival, Counters, Datapath, Instant, Outbox, Outcome, Reason, Verdict, WorkerId, WorkerSet,
-};
+use super::mailbox::{Letter, Mail, Mailbox, Post};
+use super::queue::{LENGTH, Queue, is_gone};
+use crate::datapath::{Arrival, Counters, Datapath, Instant, Outbox, Outcome, Reason, Verdict, WorkerId};
 use crate::packet::Frame;
 
 /// At most this many frames are read in one turn, so that mail and timers are not kept waiting.
@@ -33,8 +38,8 @@ pub struct Worker<D> {
     core: D,
     /// The frame that is read into, again and again.
     frame: Frame,
-    /// Letters on their way from the mailbox to the core; empty between turns.
-    letters: VecDeque<Letter>,
+    /// Mail on its way from the mailbox to the core; empty between turns.
+    mail: VecDeque<Mail>,
     out: Outbox,
     ends: Ends,
 }
@@ -73,7 +78,7 @@ impl<D: Datapath> Worker<D> {
     }
 
     pub(super) fn new(core: D, Seat(ends): Seat) -> Self {
-        Self { core, frame: Frame::new(), letters: VecDeque::new(), out: Outbox::default(), ends }
+        Self { core, frame: Frame::new(), mail: VecDeque::new(), out: Outbox::default(), ends }
     }
 
     /// Does what there is to do now: the mail, a burst of frames, and what has fallen due.
@@ -91,7 +96,10 @@ impl<D: Datapath> Worker<D> {
 
     #[inline]
     fn turn_over(&mut self, now: Instant, burst: usize) -> Result<Turn, IoError> {
-        let mut frames = self.read_mail(now);
+        let mail = self.read_mail(now);
+        // A fence has to know that the queue is empty now, and not that it was a moment ago.
+        let burst = if self.ends.fences.is_empty() { burst } else { BURST };
+        let mut read = 0;
         let mut more = if burst == 0 { More::Nothing } else { More::Perhaps };
         for _ in 0..burst {
             match self.ends.queue.receive(&mut self.frame) {
@@ -105,13 +113,19 @@ impl<D: Datapath> Worker<D> {
                     break;
                 }
             }
-            frames += 1;
+            read += 1;
+        }
+        if !self.ends.fences.is_empty() {
+            self.pass_fences(now, read, more);
         }
         if self.deadline().is_some_and(|due| due <= now) {
             self.core.handle_timeout(now, &mut self.out);
-            self.ends.empty(&mut self.out, WorkerSet::default());
+            self.ends.empty(&mut self.out, Arrival::Queue);
         }
-        self.ends.take_failure().map(|()| Turn { frames, more })
+        if !self.ends.fences.is_empty() {
+            more = More::Perhaps;
+        }
+        self.ends.take_failure().map(|()| Turn { frames: mail + read, more })
     }
 
     /// Writes what the core has to say on its own.
@@ -144,20 +158,53 @@ impl<D: Datapath> Worker<D> {
         self.core
     }
 
-    /// The letters that are left when all workers have stopped reading their queues; says how many there were.
-    pub(super) fn read_mail(&mut self, now: Instant) -> usize {
+    /// Reads the mail that is left when the queues are read no more, and lets the fences pass; says how many both were.
+    pub(super) fn settle_mail(&mut self, now: Instant) -> usize {
+        let count = self.read_mail(now) + self.ends.fences.len();
+        self.pass_fences(now, 0, More::Nothing);
+        count
+    }
+
+    fn read_mail(&mut self, now: Instant) -> usize {
         match self.ends.post.mailbox(self.ends.id) {
-            Some(mailbox) if !mailbox.is_empty() => mailbox.take(&mut self.letters),
+            Some(mailbox) if !mailbox.is_empty() => mailbox.take(&mut self.mail),
             _ => return 0,
         }
-        let count = self.letters.len();
-        while let Some(Letter { mut frame, visited }) = self.letters.pop_front() {
-            let verdict =
-                self.core.handle_frame(now, &mut frame, Arrival::HandedOver(visited), &mut self.out);
-            self.ends.settle(&mut frame, verdict, visited);
-            self.ends.empty(&mut self.out, visited);
+        let count = self.mail.len();
+        while let Some(mail) = self.mail.pop_front() {
+            match mail {
+                Mail::Letter(Letter { mut frame, visited, queue }) => {
+                    let arrival = Arrival::HandedOver { visited, queue };
+                    let verdict = self.core.handle_frame(now, &mut frame, arrival, &mut self.out);
+                    self.ends.settle(&mut frame, verdict, arrival);
+                    self.ends.empty(&mut self.out, arrival);
+                }
+                Mail::FenceAsked(asker) => self.ends.fences.push(Fence::asked_by(asker)),
+                Mail::FencePassed(queue) => {
+                    self.core.handle_fence(now, queue, &mut self.out);
+                    self.ends.empty(&mut self.out, Arrival::Queue);
+                }
+            }
         }
         count
+    }
+
+    /// Says of those fences of this worker's queue that they have passed that have, now that so many frames have been read
+    /// and so much is left.
+    #[cold]
+    fn pass_fences(&mut self, now: Instant, read: usize, left: More) {
+        // The core may ask for another one when it hears of this.
+        for mut fence in std::mem::take(&mut self.ends.fences) {
+            fence.frames = fence.frames.saturating_sub(read);
+            if left == More::Perhaps && fence.frames > 0 {
+                self.ends.fences.push(fence);
+            } else if fence.asker == self.ends.id {
+                self.core.handle_fence(now, self.ends.id, &mut self.out);
+                self.ends.empty(&mut self.out, Arrival::Queue);
+            } else if let Some(mailbox) = self.ends.post.mailbox(fence.asker) {
+                mailbox.pass_fence(self.ends.id);
+            }
+        }
     }
 
     fn take_in(&mut self, now: Instant) {
@@ -168,9 +215,9 @@ impl<D: Datapath> Worker<D> {
             return counters.count(Outcome::Dropped, Reason::Malformed);
         }
         let verdict = self.core.handle_frame(now, &mut self.frame, Arrival::Queue, &mut self.out);
-        self.ends.settle(&mut self.frame, verdict, WorkerSet::default());
+        self.ends.settle(&mut self.frame, verdict, Arrival::Queue);
         if !self.out.is_empty() {
-            self.ends.empty(&mut self.out, WorkerSet::default());
+            self.ends.empty(&mut self.out, Arrival::Queue);
         }
     }
 
@@ -187,16 +234,20 @@ impl<D: Datapath> Worker<D> {
     }
 }
 
-/// Has all workers of a team read their mail until no letter is left, once none of them reads its
-/// queue any more. A letter visits each worker once at most, which bounds the rounds.
+/// Has all workers of a team read their mail until none is left, once none of them reads its
+/// queue any more. A letter visits each worker once at most, and what waits for fences has come by each queue once at
+/// most, which bounds the rounds.
 pub fn settle_mail<D: Datapath>(team: &mut [Worker<D>], now: Instant) {
-    for _ in 0..=WorkerId::MAX {
-        let read: usize = team.iter_mut().map(|worker| worker.read_mail(now)).sum();
+    for _ in 0..ROUNDS {
+        let read: usize = team.iter_mut().map(|worker| worker.settle_mail(now)).sum();
         if read == 0 {
             break;
         }
     }
 }
+
+/// Rounds of letters, and of notes there and back for each queue.
+pub(super) const ROUNDS: usize = 4 * WorkerId::MAX;
 
 /// A worker's place in its team, before its core is there.
 pub(super) struct Seat(Ends);
@@ -216,7 +267,7 @@ impl Seat {
         let post = Post::new(cores);
         let seat = |((id, queue), counters)| {
             let (id, post) = (WorkerId(id), Arc::clone(&post));
-            Self(Ends { id, queue, counters, post, failed: None, warned: Warned::No })
+            Self(Ends { id, queue, counters, post, fences: Vec::new(), failed: None, warned: Warned::No })
         };
         Ok((0..).zip(queues).zip(counters).map(seat).collect())
     }
@@ -232,9 +283,26 @@ struct Ends {
     queue: Box<dyn Queue>,
     counters: Arc<Counters>,
     post: Arc<Post>,
+    /// Fences of this worker's queue that have not passed.
+    fences: Vec<Fence>,
     /// What ended the queue, until the turn is over.
     failed: Option<IoError>,
     warned: Warned,
+}
+
+/// A fence of a queue.
+struct Fence {
+    /// Whose core wants to know when it has passed: this worker's or another's.
+    asker: WorkerId,
+    /// So many frames lie before it at most.
+    frames: usize,
+}
+
+impl Fence {
+    /// One that is asked for now. What is read in this turn counts whole, though part of it may have been read before.
+    fn asked_by(asker: WorkerId) -> Self {
+        Self { asker, frames: LENGTH as usize + BURST }
+    }
 }
 
 /// Whether a write that failed has been told about. The first is news, the rest is a count.
@@ -245,22 +313,29 @@ enum Warned {
 }
 
 impl Ends {
-    /// Obeys a verdict about a frame that came by way of the `visited` workers.
-    fn settle(&mut self, frame: &mut Frame, verdict: Verdict, visited: WorkerSet) {
+    /// Obeys a verdict about a frame that came so.
+    fn settle(&mut self, frame: &mut Frame, verdict: Verdict, arrival: Arrival) {
         match verdict {
             Verdict::Forward(reason) => self.write(frame, Outcome::Forwarded, reason),
             Verdict::Answer(reason) => self.write(frame, Outcome::Answered, reason),
             Verdict::Drop(reason) => self.counters.count(Outcome::Dropped, reason),
             Verdict::Deliver(reason) => self.counters.count(Outcome::Delivered, reason),
             Verdict::Held => {}
-            Verdict::HandOver(to) => self.hand_over(frame, to, visited.with(self.id)),
+            Verdict::HandOver(to) => self.hand_over(frame, to, arrival),
         }
     }
 
-    /// Obeys the verdicts about the frames that the core let go.
-    fn empty(&mut self, out: &mut Outbox, visited: WorkerSet) {
+    /// Obeys the verdicts about the frames that the core let go, and asks for the fences that it wants.
+    fn empty(&mut self, out: &mut Outbox, arrival: Arrival) {
         for (mut frame, verdict) in out.drain() {
-            self.settle(&mut frame, verdict, visited);
+            self.settle(&mut frame, verdict, arrival);
+        }
+        for queue in out.take_fences().iter() {
+            if queue == self.id {
+                self.fences.push(Fence::asked_by(self.id));
+            } else if let Some(mailbox) = self.post.mailbox(queue) {
+                mailbox.ask_fence(self.id);
+            }
         }
     }
 
@@ -303,8 +378,12 @@ impl Ends {
         }
     }
 
-    fn hand_over(&mut self, frame: &Frame, to: WorkerId, visited: WorkerSet) {
-        let letter = Letter { frame: Frame::copy_of(frame.packet(), frame.offload), visited };
+    fn hand_over(&mut self, frame: &Frame, to: WorkerId, arrival: Arrival) {
+        let letter = Letter {
+            frame: Frame::copy_of(frame.packet(), frame.offload),
+            visited: arrival.visited().with(self.id),
+            queue: arrival.queue(self.id),
+        };
         let posted = self.post.mailbox(to).is_some_and(|mailbox| mailbox.post(letter).is_ok());
         if posted {
             self.counters.handed_over.add(1);
