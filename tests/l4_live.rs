@@ -10,6 +10,8 @@ mod support;
 
 #[path = "l4_live/balancer.rs"]
 mod balancer;
+#[path = "l4_live/before.rs"]
+mod before;
 #[path = "l4_live/ends.rs"]
 mod ends;
 #[path = "l4_live/fragments.rs"]

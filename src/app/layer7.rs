@@ -14,16 +14,16 @@ use anyhow::Context as _;
 use rustls::{KeyLog, KeyLogFile};
 
 use crate::app::certificates;
+use crate::app::config::Config;
 use crate::app::output;
 use crate::app::report::{Connections, Layer7 as Report, SiteCounts, UpstreamCounts, WordCount};
 use crate::app::upstream::KernelConnect;
-use crate::balance::PassiveHealth;
 use crate::datapath::{Arrival, Datapath, Instant, Outbox, Verdict, WorkerId};
 use crate::io::Stop;
 use crate::l7::exchange::Failure;
-use crate::l7::front::{FrontCounters, Refusal, Routes, Site, Spoken};
+use crate::l7::front::{FrontCounters, Refusal, Routes, Shaped, Site, Spoken};
 use crate::l7::proxy::{Proxy, SessionLimit};
-use crate::l7::spec::Plan;
+use crate::l7::spec::{Plan, SiteSpec};
 use crate::l7::stack::{DeviceTraits, Listener, Share, Stack, StackCounts, StackSettings};
 use crate::l7::tls::{Cause, HandshakeCounts, Terminator};
 use crate::l7::upstream::{self, BackendReport, DropReason, GroupReport, Upstreams};
@@ -63,12 +63,8 @@ impl Layer7 {
     ///
     /// # Errors
     /// If files cannot be read or used, or the system gives no randomness.
-    pub fn build(
-        plan: &Plan,
-        health: PassiveHealth,
-        device: DeviceTraits,
-        workers: usize,
-    ) -> anyhow::Result<Self> {
+    pub fn build(config: &Config, device: DeviceTraits, workers: usize) -> anyhow::Result<Self> {
+        let plan = &config.plan;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).context("cannot get a random seed")?;
         let key_log = key_log();
@@ -85,7 +81,8 @@ impl Layer7 {
                 group.tls.as_ref().map(client).transpose().with_context(|| format!("backends {}", group.name))
             })
             .collect::<anyhow::Result<_>>()?;
-        let draw = seed.first_chunk().copied().map_or(0, u64::from_be_bytes);
+        let draw = config.seed.unwrap_or(seed.first_chunk().copied().map_or(0, u64::from_be_bytes));
+        let routes = |site: &SiteSpec| Arc::new(Routes::with(&site.routes, &site.limits, &plan.groups, draw));
         let counters = || Arc::new(FrontCounters::default());
         let counts = (0..workers).map(|_| WorkerCounts {
             proxy: counters(),
@@ -93,9 +90,9 @@ impl Layer7 {
             stack: Mutex::default(),
         });
         Ok(Self(Arc::new(Shared {
-            routes: plan.sites.iter().map(|site| Arc::new(Routes::new(&site.routes))).collect(),
+            routes: plan.sites.iter().map(routes).collect(),
             terminators,
-            upstreams: upstream::Shared::new(plan, security, health, draw)?,
+            upstreams: upstream::Shared::new(plan, security, config.health, draw)?,
             settings: StackSettings::on(device),
             seed,
             workers: u8::try_from(workers).unwrap_or(u8::MAX),
@@ -131,6 +128,7 @@ impl Layer7 {
                 routes: Arc::clone(routes),
                 mode: spec.upstreams,
                 patience: spec.patience,
+                reasons: spec.reasons,
                 forward: Rc::clone(&upstreams),
                 counters: counters.map(Arc::clone).unwrap_or_default(),
             });
@@ -179,7 +177,7 @@ fn key_log() -> Option<Arc<dyn KeyLog>> {
 
 /// Layer 7 of one worker, as its driver knows it.
 pub struct WorkerProxy {
-    proxy: Proxy<Upstreams, Terminator>,
+    proxy: Proxy<Upstreams>,
     shared: Arc<Shared>,
     worker: WorkerId,
     /// What others know of the stack's counts.
@@ -243,7 +241,9 @@ fn site_counts(
         [("tls_full", counts.full), ("tls_resumed", counts.resumed)].into_iter().chain(failed)
     });
     let upgrades = ("upgrades", sum(&|counters| counters.upgrades.value()));
-    let ends = tls.chain(versions).chain(answers).chain([upgrades]).chain(refusals).chain(failures);
+    let shaped = Shaped::ALL.iter().map(|&shaped| (shaped.word(), sum(&|counters| counters.shaped(shaped))));
+    let ends =
+        tls.chain(versions).chain(answers).chain([upgrades]).chain(shaped).chain(refusals).chain(failures);
     SiteCounts {
         name: name.to_owned(),
         sessions: sum(&|counters| counters.sessions.value()),

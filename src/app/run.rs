@@ -19,14 +19,14 @@ use anyhow::{Context, anyhow};
 use crate::app::config::{self, Config, Flags, counted};
 use crate::app::cores::{Account, Cores, device_traits, joined};
 use crate::app::layer7::Layer7;
-use crate::app::{WRONG, check, output};
+use crate::app::{WRONG, check, output, privilege};
 use crate::balance::ServiceSpec;
 use crate::datapath::Nat;
 use crate::io::host::{Host, HostPlan};
 use crate::io::{
     self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_with_tasks, run_workers,
 };
-use crate::l7::spec::{Plan, SiteSpec, UpstreamMode};
+use crate::l7::spec::{Plan, RouteSpec, SiteSpec, UpstreamMode};
 
 const AFTER: &str = "\
 It needs CAP_NET_ADMIN in the namespace it is started in, and /dev/net/tun. Ctrl-C ends it: it takes
@@ -116,7 +116,6 @@ impl Form {
 
 /// Balances until a signal ends it.
 fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
-    // Until `cores::joined` is given a proxy here, and the workers are run with tasks.
     let tun = &config.tun;
     let request = TunRequest { name: tun.name.clone(), io: tun.io, queues: tun.queues };
     let Opened { name, queues, kind, why, warnings } = io::open(&request).map_err(advised)?;
@@ -130,13 +129,19 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
         None
     } else {
         let device = device_traits(tun.mtu, kind);
-        let layer7 = Layer7::build(&config.plan, config.health, device, queues.len())?;
-        layer7.watch_certificates(&stop).context("cannot watch the certificates")?;
+        let layer7 = Layer7::build(config, device, queues.len())?;
         small_pages();
         let counted = layer7.clone();
         account = account.with_layer7(move || counted.report());
         Some(layer7)
     };
+    // All is open, and no thread has been started yet.
+    if let Err(problem) = privilege::keep_network_admin() {
+        output::say(format_args!("warning: cannot give up the rights that are not needed: {problem}"));
+    }
+    if let Some(layer7) = &layer7 {
+        layer7.watch_certificates(&stop).context("cannot watch the certificates")?;
+    }
     let signals = {
         let account = account.clone();
         SignalWatch::start(stop.clone(), move || match form.of(&account) {
@@ -229,7 +234,7 @@ fn service_line(service: &ServiceSpec) -> String {
 /// One site on one line.
 fn site_line(site: &SiteSpec, plan: &Plan) -> String {
     let listens: Vec<_> = site.listen.iter().map(|listen| format!("tcp/{listen}")).collect();
-    let groups: BTreeSet<_> = site.routes.iter().map(|route| route.group.0).collect();
+    let groups: BTreeSet<_> = site.routes.iter().flat_map(RouteSpec::groups).map(|group| group.0).collect();
     let backends =
         groups.iter().filter_map(|&group| plan.groups.get(group)).map(|group| group.members.len()).sum();
     let tls = if site.tls.is_some() { "TLS ended here" } else { "cleartext" };

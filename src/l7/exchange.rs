@@ -7,28 +7,76 @@
 //! ```
 
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Incoming};
+use http::Uri;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::{Request, Response};
 
+use super::cache::CacheStatus;
 use super::spec::{GroupId, UpstreamMode};
 use super::words::words;
+use crate::datapath::BackendId;
 use crate::packet::Endpoint;
 
 /// A request on its way to a backend, as it is to be sent: routed, checked, its headers written.
 #[derive(Debug)]
 pub struct Exchange {
     /// The request. Its URI has the scheme and the authority that the client asked for; the version is what the client spoke.
-    pub request: Request<Incoming>,
+    pub request: Request<RequestBody>,
+    /// What the client asked for, whatever was made of it since: scheme, host in lower case, its port unless that is the
+    /// scheme's own, and the path and query as they came. What is the same here is the same resource.
+    pub asked: Uri,
     /// Where it goes.
     pub group: GroupId,
+    /// The backend of the group that its client stays with, as long as that is up.
+    pub backend: Option<BackendId>,
     /// Where its upstream comes from.
     pub mode: UpstreamMode,
     /// The client's end of its connection, for schedulers and for the PROXY protocol.
     pub client: Endpoint,
     /// The end that it was opened to.
     pub vip: Endpoint,
+}
+
+/// The body of a request on its way to a backend.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// There is none; so it is with requests that no client sent.
+    Empty,
+    /// It comes from the client.
+    Client(Incoming),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Client(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.size_hint(),
+        }
+    }
 }
 
 /// Who sends exchanges to backends. Used on one worker's thread.
@@ -40,17 +88,19 @@ pub trait Forward {
     fn forward(&self, exchange: Exchange) -> impl Future<Output = Result<Answer<Self::Body>, Failure>>;
 }
 
-/// The backend's answer.
+/// A backend's answer, or the cache's.
 #[derive(Debug)]
 pub struct Answer<B> {
     /// The response as the backend gave it. Where it is 101, `hyper::upgrade::on` gives the upstream's bytes.
     pub response: Response<B>,
-    /// Who answered.
-    pub backend: Endpoint,
-    /// How the upstream was come by.
-    pub upstream: Origin,
-    /// How often the request was tried, at least once.
+    /// Which backend answered; `None` where none was asked.
+    pub backend: Option<Endpoint>,
+    /// How the upstream was come by, if there was one.
+    pub upstream: Option<Origin>,
+    /// How often the request was tried; 0 where no backend was asked.
     pub tries: u32,
+    /// What the cache did, where there is one.
+    pub cache: Option<CacheStatus>,
 }
 
 /// How an upstream was come by.

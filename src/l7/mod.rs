@@ -15,6 +15,7 @@
 //! [`spec`] says what is configured, [`exchange`] what the two halves say to each other, [`connect`] how backends are
 //! reached; [`proxy`] is all of it for one worker. Nothing here opens a socket or a file.
 
+pub mod cache;
 pub mod connect;
 pub mod exchange;
 pub mod front;

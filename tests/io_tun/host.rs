@@ -80,7 +80,8 @@ fn snapshot_now(namespace: &Namespace) -> String {
         }
     }
     // Times to live of addresses and routes count down.
-    let settings = namespace.command("sysctl -a --pattern ^net[.]ipv[46][.](conf[.]|ip_forward)");
+    let settings =
+        namespace.command("sysctl -a --pattern ^net[.]ipv[46][.](conf[.]|ip_forward|ip_early_demux)");
     let steady = |line: &&str| {
         !line.contains("expires") && !line.contains("stable_secret") && !line.contains("fs0.addr_gen_mode")
     };
@@ -103,6 +104,7 @@ fn what_is_configured_is_told_works_and_is_taken_back() {
             "MTU 1400 on fs0",
             "fs0 up",
             "loose reverse-path filter on fs0 (net.ipv4.conf.fs0.rp_filter = 2)",
+            "packets to a VIP forwarded, whatever sockets are left there (net.ipv4.ip_early_demux = 0)",
             "IPv4 forwarding (net.ipv4.ip_forward = 1)",
             "IPv6 forwarding (net.ipv6.conf.all.forwarding = 1)",
             "route 10.47.0.1/32 to fs0",
@@ -183,6 +185,7 @@ fn what_a_killed_run_has_left_is_taken_over() {
         // Forwarding was on already, for all that the second run can know.
         for setting in [
             "net.ipv4.ip_forward=0",
+            "net.ipv4.ip_early_demux=1",
             "net.ipv6.conf.all.forwarding=0",
             "net.ipv4.conf.all.accept_redirects=1",
         ] {

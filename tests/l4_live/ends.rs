@@ -52,9 +52,10 @@ fn only_in(some: &[String], others: &[String]) -> Vec<String> {
 
 fn settings() -> Vec<String> {
     let net = "/proc/sys/net";
-    let mut files: Vec<String> = ["ipv4/ip_forward", "ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"]
-        .map(|name| format!("{net}/{name}"))
-        .into();
+    let mut files: Vec<String> =
+        ["ipv4/ip_forward", "ipv4/ip_early_demux", "ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"]
+            .map(|name| format!("{net}/{name}"))
+            .into();
     for (family, names) in [
         ("ipv4", &["forwarding", "rp_filter", "accept_local", "accept_redirects"][..]),
         ("ipv6", &["forwarding", "disable_ipv6"]),

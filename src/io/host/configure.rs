@@ -76,6 +76,7 @@ impl Host {
         let addresses = || prefixes().map(|prefix| prefix.addr()).chain(plan.dnat_backends.iter().copied());
         let (v4, v6) = (addresses().any(|ip| ip.is_ipv4()), addresses().any(|ip| ip.is_ipv6()));
         self.link(plan, v6)?;
+        self.forward_past_sockets();
         if v4 {
             self.accept_what_is_written(device)?;
             self.forward_v4();
@@ -258,6 +259,15 @@ impl Host {
     /// counted once more against the same tokens (`ip_error`), so with tries in every second none is ever sent.
     fn report_each_error(&mut self, name: &str, limit: &Setting) {
         self.set(limit, "0", &format!("each {name} error reported, however many to one address"), Vec::new());
+    }
+
+    /// Keeps the kernel from looking for a socket before it looks for a route. Where another server had the VIP until
+    /// now, as an address of this host, what is left of its connections (`TIME_WAIT`, a minute long) would be found for a
+    /// client that uses its port again, and a packet that has found a socket is not forwarded but dropped without
+    /// a word (`ip_forward`: "that should never happen"). The setting serves both families.
+    fn forward_past_sockets(&mut self) {
+        let what = "packets to a VIP forwarded, whatever sockets are left there";
+        self.set(&Setting::new(&["ipv4", "ip_early_demux"]), "0", what, Vec::new());
     }
 
     fn answers_of_backends(&mut self, plan: &HostPlan) -> Result<(), IoError> {

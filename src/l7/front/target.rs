@@ -133,6 +133,26 @@ pub(super) fn path(parts: &Parts) -> Result<PathAndQuery, Refusal> {
     if form && bytes { Ok(path.clone()) } else { Err(Refusal::BadTarget) }
 }
 
+/// A URI with its host in lower case, without the root's dot, and without the scheme's own port (RFC 9110 §4.2.3). The path stays
+/// as it is: what an escape means is the backend's business.
+pub(super) fn normal(uri: &Uri) -> Option<Uri> {
+    let text = uri.authority()?.as_str();
+    let port = if uri.scheme() == Some(&Scheme::HTTPS) { ":443" } else { ":80" };
+    let bare = text.strip_suffix(port).unwrap_or(text);
+    // An address in brackets has colons of its own, and no dot at its end.
+    let (host, port) = match bare.rfind(':') {
+        Some(colon) if !bare.ends_with(']') => bare.split_at_checked(colon)?,
+        _ => (bare, ""),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.len() + port.len() == text.len() && !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Some(uri.clone());
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.authority = Some(Authority::try_from(format!("{}{port}", host.to_ascii_lowercase())).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
 /// The host that was asked for last. Clients ask for the same one over and over.
 #[derive(Debug, Default)]
 pub(super) struct Last(Option<Rc<Named>>);
@@ -206,6 +226,21 @@ mod tests {
         ];
         for (text, host) in cases {
             assert_eq!(host_of(text), host, "{text}");
+        }
+    }
+
+    #[test]
+    fn two_ways_to_write_a_host_are_one() {
+        let cases = [
+            ("http://Example.COM/A?b", "http://example.com/A?b"),
+            ("http://example.com.:80/", "http://example.com/"),
+            ("https://example.com:80/", "https://example.com:80/"),
+            ("https://EXAMPLE.com.:443/", "https://example.com/"),
+            ("http://[2001:DB8::1]:80/%7e", "http://[2001:db8::1]/%7e"),
+            ("http://[2001:db8::1]/", "http://[2001:db8::1]/"),
+        ];
+        for (written, want) in cases {
+            assert_eq!(normal(&written.parse().unwrap()).unwrap().to_string(), want, "{written}");
         }
     }
 

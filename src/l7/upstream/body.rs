@@ -24,6 +24,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::lease::Lease;
 use super::wire::Upstream;
+use crate::l7::exchange::RequestBody;
 
 /// How much of a body is kept for another try once bytes have left.
 pub(super) const KEPT: usize = 64 * 1024;
@@ -43,7 +44,7 @@ pub(super) struct Source {
 }
 
 struct State {
-    incoming: Incoming,
+    incoming: RequestBody,
     repeat: Repeat,
     /// What was taken from the client, from the start: as long as `whole`.
     kept: Vec<Kept>,
@@ -72,7 +73,7 @@ enum Kept {
 }
 
 impl Source {
-    pub(super) fn new(incoming: Incoming, repeat: Repeat) -> Arc<Self> {
+    pub(super) fn new(incoming: RequestBody, repeat: Repeat) -> Arc<Self> {
         let state = State {
             incoming,
             repeat,

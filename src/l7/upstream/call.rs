@@ -13,7 +13,7 @@ use super::body::{Client, Outgoing, Repeat, Source};
 use super::lease::{Handle, Lease};
 use super::open::within;
 use super::wire::{Reuse, Sharing};
-use crate::l7::exchange::Origin;
+use crate::l7::exchange::{Origin, RequestBody};
 
 /// A request, and what is needed to send it again.
 pub(super) struct Call {
@@ -43,7 +43,7 @@ pub(super) enum Lost {
 }
 
 impl Call {
-    pub(super) fn new(request: Request<Incoming>) -> Self {
+    pub(super) fn new(request: Request<RequestBody>) -> Self {
         let (mut head, body) = request.into_parts();
         let repeat = if head.method.is_idempotent() { Repeat::Allowed } else { Repeat::Forbidden };
         let source = (!body.is_end_stream()).then(|| Source::new(body, repeat));

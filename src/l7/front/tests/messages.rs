@@ -79,15 +79,13 @@ fn the_exchange_carries_what_was_asked_for_and_where_it_goes() {
 fn a_request_that_no_route_takes_gets_404_and_the_connection_goes_on() {
     run(async {
         let mut bench = Bench::clear(Does::Echo);
-        let routes = Routes::new(&[RouteSpec {
-            host: HostPattern::Exact("b".into()),
-            path: "/".into(),
-            group: GroupId(0),
-        }]);
+        let routes =
+            Routes::new(&[RouteSpec { host: HostPattern::Exact("b".into()), ..RouteSpec::to(GroupId(0)) }]);
         let site = Site {
             routes: routes.into(),
             mode: UpstreamMode::Pool,
             patience: PATIENCE,
+            reasons: Reasons::Hidden,
             forward: Rc::clone(&bench.backend),
             counters: FrontCounters::default().into(),
         };
@@ -96,7 +94,7 @@ fn a_request_that_no_route_takes_gets_404_and_the_connection_goes_on() {
             client: endpoint("198.51.100.7:4711"),
             vip: endpoint("203.0.113.1:80"),
             security: Security::Clear,
-            protocol: Agreed::Nothing,
+            alpn: None,
             server_name: None,
         };
         bench.client = client;
@@ -232,7 +230,7 @@ fn a_client_that_resets_gives_up_its_request() {
             client: endpoint("198.51.100.7:4711"),
             vip: endpoint("203.0.113.1:80"),
             security: Security::Clear,
-            protocol: Agreed::Http1,
+            alpn: Some(Alpn::Http11),
             server_name: None,
         };
         let session =

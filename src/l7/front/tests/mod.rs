@@ -5,6 +5,7 @@ mod heads;
 mod messages;
 mod patience;
 mod protocols;
+mod routes;
 mod upgrades;
 
 use std::rc::Rc;
@@ -15,8 +16,9 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use self::backend::{Backend, Does};
-use super::{Agreed, Arrived, FrontCounters, Refusal, Routes, Security, Site, serve};
-use crate::l7::spec::{GroupId, HostPattern, Patience, RouteSpec, UpstreamMode};
+use super::{Arrived, FrontCounters, Refusal, Routes, Security, Site, serve};
+use crate::l7::spec::{GroupId, HostPattern, PathPattern, Patience, Reasons, RouteSpec, UpstreamMode};
+use crate::l7::tls::Alpn;
 
 fn endpoint(text: &str) -> crate::packet::Endpoint {
     text.parse::<std::net::SocketAddr>().unwrap().into()
@@ -39,21 +41,26 @@ struct Bench {
 
 impl Bench {
     /// Serves a connection. Must run in a `LocalSet`.
-    fn serve(does: Does, agreed: Agreed, security: Security) -> Self {
-        let backend = Rc::new(Backend::new(does));
+    fn serve(does: Does, alpn: Option<Alpn>, security: Security) -> Self {
         let routes = Routes::new(&[
-            RouteSpec { host: HostPattern::Any, path: "/".to_owned(), group: GroupId(0) },
+            RouteSpec::to(GroupId(0)),
             RouteSpec {
                 host: HostPattern::Exact("api.example.com".to_owned()),
-                path: "/v1".to_owned(),
-                group: GroupId(1),
+                path: PathPattern::Prefix("/v1".to_owned()),
+                ..RouteSpec::to(GroupId(1))
             },
-            RouteSpec { host: HostPattern::Any, path: "/admin".to_owned(), group: GroupId(2) },
+            RouteSpec { path: PathPattern::Prefix("/admin".to_owned()), ..RouteSpec::to(GroupId(2)) },
         ]);
+        Self::with(routes, Reasons::Hidden, does, alpn, security)
+    }
+
+    fn with(routes: Routes, reasons: Reasons, does: Does, alpn: Option<Alpn>, security: Security) -> Self {
+        let backend = Rc::new(Backend::new(does));
         let site = Rc::new(Site {
             routes: routes.into(),
             mode: UpstreamMode::Pool,
             patience: PATIENCE,
+            reasons,
             forward: Rc::clone(&backend),
             counters: FrontCounters::default().into(),
         });
@@ -63,7 +70,7 @@ impl Bench {
             client: endpoint("198.51.100.7:4711"),
             vip: endpoint("203.0.113.1:80"),
             security,
-            protocol: agreed,
+            alpn,
             server_name: None,
         };
         let session = tokio::task::spawn_local(serve(server, arrived, Rc::clone(&site), drained));
@@ -71,7 +78,7 @@ impl Bench {
     }
 
     fn clear(does: Does) -> Self {
-        Self::serve(does, Agreed::Nothing, Security::Clear)
+        Self::serve(does, None, Security::Clear)
     }
 
     /// Sends bytes, ends the client's half, and reads to the end.

@@ -1,17 +1,26 @@
 //! What layer 7 is to do, as configured: sites, their routes, and groups of backends.
 //!
 //! ```text
-//!   SiteSpec ── listen, TLS ──▶ RouteSpec: host, path ──▶ GroupSpec: scheduler, backends, limits
+//!   SiteSpec ── listen, TLS ──▶ RouteSpec: host, path, … ── Action ──▶ GroupSpec: scheduler, backends, limits
 //! ```
 //!
 //! All of it is plain and checked already: names are unique, ids are in range, durations make sense. Files are named, not
 //! read. Whoever makes a [`Plan`] in another way than from a configuration must keep that.
+
+mod route;
+mod shape;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::balance::{BackendSpec, SchedulerKind};
 use crate::packet::Endpoint;
+
+pub use route::{
+    Action, Condition, ForwardSpec, HostPattern, MirrorSpec, PathPattern, PathRewrite, RedirectScheme,
+    RedirectSpec, RespondSpec, RouteSpec, Share, StickySpec, ValuePattern,
+};
+pub use shape::{Coding, CompressSpec, FieldChanges, Rate, RateLimits, RatePeriod};
 
 /// All of it.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +52,20 @@ pub struct SiteSpec {
     pub routes: Vec<RouteSpec>,
     /// How long clients are waited for.
     pub patience: Patience,
+    /// How many requests are taken, before it is known what for.
+    pub limits: RateLimits,
+    /// Whether answers that are the balancer's own say why in a field of their own.
+    pub reasons: Reasons,
+}
+
+/// Whether answers that are the balancer's own say why in a field of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reasons {
+    /// They do not.
+    #[default]
+    Hidden,
+    /// They do.
+    Shown,
 }
 
 /// Where upstreams come from.
@@ -88,29 +111,6 @@ pub enum ClientAuth {
     Optional(PathBuf),
     /// They must show one that is signed by these.
     Required(PathBuf),
-}
-
-/// Where some of the requests go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteSpec {
-    /// The host that it is for.
-    pub host: HostPattern,
-    /// What the path begins with, by whole segments: `/v1` and `/v1/` both take `/v1` and `/v1/x`, never `/v10`.
-    /// `/` takes all.
-    pub path: String,
-    /// Where to.
-    pub group: GroupId,
-}
-
-/// A host, in lower case and without a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// Any, or none.
-    Any,
-    /// This one.
-    Exact(String),
-    /// All below this one: `*.example.com` is kept as `example.com`, and does not take that itself.
-    Below(String),
 }
 
 /// How long clients are waited for.
