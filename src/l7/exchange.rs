@@ -38,6 +38,26 @@ pub struct Exchange {
     pub vip: Endpoint,
 }
 
+impl Exchange {
+    /// The same without a body.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = self.request.method().clone();
+        *request.uri_mut() = self.request.uri().clone();
+        *request.version_mut() = self.request.version();
+        *request.headers_mut() = self.request.headers().clone();
+        Self {
+            request,
+            asked: self.asked.clone(),
+            group: self.group,
+            mode: self.mode,
+            client: self.client,
+            vip: self.vip,
+        }
+    }
+}
+
 /// The body of a request on its way to a backend.
 #[derive(Debug)]
 pub enum RequestBody {

@@ -69,6 +69,7 @@ impl Site {
                 tls,
                 routes,
                 patience,
+                cache: None,
             },
             listen,
         }
