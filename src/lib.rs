@@ -14,6 +14,7 @@
 //! | [`l4`] | the translator: one packet in, the same packet out, rewritten | packet, flow, balance, datapath |
 //! | [`l7`] | the proxy: smoltcp ends TCP, rustls TLS, hyper reads HTTP; then routes, and a pool of upstreams | packet, balance, datapath |
 //! | [`io`] | the world: TUN queues, clocks, workers, the host's network | packet, datapath |
+//! | [`capture`] | packets in files: pcap and pcapng as they are read, decisions beside their packets as they are written | packet, datapath |
 //! | [`lab`] | a network to try it in: namespaces, hosts, load | packet, io, datapath |
 //! | [`app`] | what the user asks for: command line, configuration, one file a command | all of them |
 //!
@@ -30,6 +31,7 @@
 
 pub mod app;
 pub mod balance;
+pub mod capture;
 pub mod datapath;
 pub mod flow;
 pub mod io;

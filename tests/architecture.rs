@@ -16,10 +16,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("l4", &["packet", "flow", "balance", "datapath"]),
     ("l7", &["packet", "balance", "datapath"]),
     ("io", &["packet", "datapath"]),
+    ("capture", &["packet", "datapath"]),
     ("lab", &["packet", "io", "datapath"]),
     ("app", ALL),
 ];
-const ALL: &[&str] = &["packet", "datapath", "flow", "balance", "l4", "l7", "io", "lab", "app"];
+const ALL: &[&str] = &["packet", "datapath", "flow", "balance", "l4", "l7", "io", "capture", "lab", "app"];
 
 /// The rooms that touch the world outside the program.
 const OUTSIDE: &[&str] = &["io", "lab", "app"];

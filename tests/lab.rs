@@ -5,148 +5,24 @@
 
 #![expect(clippy::disallowed_methods, reason = "the world is waited for in real time")]
 
+#[path = "lab/started.rs"]
+mod started;
 mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-const FOURSEVEN: &str = env!("CARGO_BIN_EXE_fourseven");
-const MARK: &str = "FOURSEVEN_LAB_TEST";
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A lab that runs, and what the host's network looked like before.
-struct Lab {
-    child: Child,
-    mark: String,
-    before: BTreeSet<String>,
-    lines: Receiver<String>,
-    said: Vec<String>,
-}
-
-impl Lab {
-    /// Starts `command` with these arguments as a lab.
-    fn start(mut command: Command, arguments: &[&str]) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let mark = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        let before = network();
-        let mut child = command
-            .args(arguments)
-            .env(MARK, &mark)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
-        let (tell, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            let _ = stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line));
-        });
-        Self { child, mark, before, lines, said: Vec::new() }
-    }
-
-    fn here(arguments: &[&str]) -> Self {
-        let mut command = Command::new(FOURSEVEN);
-        command.arg("lab");
-        Self::start(command, arguments)
-    }
-
-    /// Waits for a line that contains this.
-    fn await_line(&mut self, part: &str) -> String {
-        loop {
-            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
-                panic!("no line with `{part}` in:\n{}\n{}", self.said.join("\n"), self.stderr());
-            };
-            self.said.push(line.clone());
-            if line.contains(part) {
-                return line;
-            }
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).expect("it still runs");
-    }
-
-    fn stderr(&mut self) -> String {
-        let mut text = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            let _ = stderr.read_to_string(&mut text);
-        }
-        text
-    }
-
-    /// Waits for its end, and for what it leaves behind: nothing. Gives its status and its output.
-    fn end(mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "it does not end; it said:\n{}", self.said.join("\n"));
-            sleep(Duration::from_millis(10));
-        };
-        // What the kernel does when the director was killed takes it a moment.
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let (processes, network) = (processes(&self.mark), &network() - &self.before);
-            if processes.is_empty() && network.is_empty() {
-                break;
-            }
-            assert!(Instant::now() < deadline, "left behind: {processes:?} {network:?}");
-            sleep(Duration::from_millis(20));
-        }
-        self.said.extend(self.lines.iter());
-        let stderr = self.stderr();
-        (status, format!("{}\n{stderr}", self.said.join("\n")))
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The command lines of all processes that carry a mark.
-fn processes(mark: &str) -> Vec<String> {
-    let wanted = format!("{MARK}={mark}");
-    let folders = fs::read_dir("/proc").expect("/proc is there").flatten();
-    folders
-        .filter_map(|folder| {
-            // A zombie has no environment any more, and is gone but for its status.
-            let environment = fs::read(folder.path().join("environ")).ok()?;
-            let carries = environment.split(|&byte| byte == 0).any(|entry| entry == wanted.as_bytes());
-            let line = fs::read(folder.path().join("cmdline")).unwrap_or_default();
-            carries.then(|| String::from_utf8_lossy(&line).replace('\0', " "))
-        })
-        .collect()
-}
-
-/// What the lab could leave in the host's network: devices with its names, and named namespaces.
-fn network() -> BTreeSet<String> {
-    let devices = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
-    let devices =
-        devices.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_owned());
-    let devices =
-        devices.filter(|name| name.starts_with("fs") || name.starts_with("backend") || name == "client");
-    let named = fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    devices.chain(named.map(|entry| format!("netns {}", entry.file_name().display()))).collect()
-}
+use self::started::{FOURSEVEN, Lab, network, processes};
+use self::support::copy::Copy;
 
 /// Whether this user may have namespaces and a TUN device here. Says so where not, in the lab's own
 /// words. A lab that fails is not one that is forbidden.
@@ -176,29 +52,6 @@ fn story(lab: Lab) -> Value {
 fn field<'a>(story: &'a Value, act: &str, field: &str) -> Vec<&'a str> {
     let tries = story["tries"].as_array().expect("tries are a list");
     tries.iter().filter(|told| told["act"] == act).filter_map(|told| told[field].as_str()).collect()
-}
-
-/// A copy of the program that everybody may read and run, in a folder that everybody may enter.
-struct Copy(PathBuf);
-
-impl Copy {
-    fn make(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("fourseven-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::copy(FOURSEVEN, folder.join("fourseven")).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self) -> String {
-        self.0.join("fourseven").display().to_string()
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Each test starts the program in a fresh, empty namespace with `unshare --net`. Where that or
 //! a TUN device is not allowed the tests say so and pass.
 
+mod support;
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use support::copy::Copy;
 
 const FLAGS: &[&str] = &[
     "--mode",
@@ -34,7 +37,13 @@ struct Running {
 impl Running {
     /// Starts `fourseven run` with these arguments.
     fn start(arguments: &[&str]) -> Self {
+        Self::start_by(&[], arguments)
+    }
+
+    /// The same, by a program that becomes it.
+    fn start_by(by: &[&str], arguments: &[&str]) -> Self {
         let mut child = unshared()
+            .args(by)
             .args([env!("CARGO_BIN_EXE_fourseven"), "run"])
             .args(arguments)
             .stdout(Stdio::piped())
@@ -95,7 +104,7 @@ fn allowed() -> bool {
     let tun = "test -w /dev/net/tun && ip tuntap add probe mode tun && ip link show probe";
     let allowed = unshared().args(["sh", "-c", tun]).output().is_ok_and(|output| output.status.success());
     if !allowed {
-        eprintln!("skipped: no network namespace with a TUN device for this user");
+        support::skip_or_fail("no network namespace with a TUN device for this user");
     }
     allowed
 }
@@ -196,6 +205,46 @@ fn what_it_changes_on_the_host_is_taken_back() {
     assert!(output.status.success(), "{}\n{said}", String::from_utf8_lossy(&output.stdout));
 }
 
+/// The rights that each thread of a process has, as `/proc` shows them.
+fn rights(process: u32) -> Vec<u64> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of_task = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap();
+        let value = |key| status.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned();
+        assert_eq!(value("NoNewPrivs:"), "1");
+        u64::from_str_radix(&value("CapPrm:"), 16).unwrap()
+    };
+    tasks.map(|task| of_task(task.unwrap())).collect()
+}
+
+/// `linux/capability.h`, as a mask.
+const NET_ADMIN: u64 = 1 << 12;
+
+#[test]
+fn it_gives_up_all_rights_but_one_and_that_one_is_enough() {
+    if !allowed() {
+        return;
+    }
+    // The program itself must be readable for who starts it, so this is root with a single right, and not nobody.
+    let with_one: &[&str] = &["setpriv", "--bounding-set=-all,+net_admin"];
+    let certificate: &[&str] = &["--mode", "l7", "--vip", "tcp/10.47.0.1:443", "--tls", "auto"];
+    let site = [certificate, &["--backend", "10.47.2.2:8080", "--queues", "2"]].concat();
+    for (by, arguments) in [(&[][..], FLAGS), (with_one, FLAGS), (&[][..], &site[..])] {
+        if !by.is_empty() && !support::has("setpriv") {
+            support::skip_or_fail("there is no setpriv");
+            continue;
+        }
+        let mut running = Running::start_by(by, arguments);
+        running.await_line("ready: fs0");
+        let rights = rights(running.child.id());
+        assert!(rights.len() > 1 && rights.iter().all(|held| *held == NET_ADMIN), "{rights:x?}");
+        running.signal(Signal::SIGINT);
+        let (status, _, said) = running.end();
+        assert_eq!(status.code(), Some(0), "{said}");
+        assert!(!said.contains("warning: "), "{said}");
+    }
+}
+
 #[test]
 fn a_device_that_is_deleted_ends_it_with_a_report_and_status_1() {
     if !allowed() {
@@ -224,16 +273,17 @@ fn a_name_that_is_taken_is_told_of_with_status_1() {
 
 #[test]
 fn without_rights_it_says_what_to_do_with_status_1() {
+    let copy = Copy::make("without-rights");
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
-        .args([env!("CARGO_BIN_EXE_fourseven"), "run"])
+        .args([&copy.path(), "run"])
         .args(FLAGS)
         .output();
-    let Ok(output) = output else { return };
+    let Ok(output) = output else { return support::skip_or_fail("there is no setpriv") };
     let said = String::from_utf8(output.stderr).unwrap();
     if said.starts_with("setpriv: ") {
-        eprintln!("skipped: cannot become nobody here, or nobody may not start the program: {said}");
-        return;
+        let reason = format!("cannot become nobody here: {said}");
+        return support::skip_or_fail(&reason);
     }
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("fourseven lab") && output.stdout.is_empty(), "{said}");

@@ -35,6 +35,8 @@ pub enum Command {
     Run(Box<crate::app::run::Args>),
     /// Find every mistake in a configuration.
     Check(crate::app::check::Args),
+    /// Find out what this machine allows, and what mends the rest.
+    Doctor(crate::app::doctor::Args),
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ fn key_log() -> Option<Arc<dyn KeyLog>> {
 
 /// Layer 7 of one worker, as its driver knows it.
 pub struct WorkerProxy {
-    proxy: Proxy<Upstreams, Terminator>,
+    proxy: Proxy<Upstreams>,
     shared: Arc<Shared>,
     worker: WorkerId,
     /// What others know of the stack's counts.

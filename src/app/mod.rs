@@ -9,9 +9,11 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod cores;
+mod doctor;
 pub mod lab;
 mod layer7;
 pub mod output;
+mod privilege;
 pub mod report;
 mod run;
 pub mod upstream;
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => args.run(),
         Some(Command::Check(args)) => args.run(),
         Some(Command::Lab(args)) => args.run(),
+        Some(Command::Doctor(args)) => args.run(),
     };
     result.unwrap_or_else(|error| {
         output::complain(&error);

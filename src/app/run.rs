@@ -19,7 +19,7 @@ use anyhow::{Context, anyhow};
 use crate::app::config::{self, Config, Flags, counted};
 use crate::app::cores::{Account, Cores, device_traits, joined};
 use crate::app::layer7::Layer7;
-use crate::app::{WRONG, check, output};
+use crate::app::{WRONG, check, output, privilege};
 use crate::balance::ServiceSpec;
 use crate::datapath::Nat;
 use crate::io::host::{Host, HostPlan};
@@ -116,7 +116,6 @@ impl Form {
 
 /// Balances until a signal ends it.
 fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
-    // Until `cores::joined` is given a proxy here, and the workers are run with tasks.
     let tun = &config.tun;
     let request = TunRequest { name: tun.name.clone(), io: tun.io, queues: tun.queues };
     let Opened { name, queues, kind, why, warnings } = io::open(&request).map_err(advised)?;
@@ -131,12 +130,18 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     } else {
         let device = device_traits(tun.mtu, kind);
         let layer7 = Layer7::build(&config.plan, config.health, device, queues.len())?;
-        layer7.watch_certificates(&stop).context("cannot watch the certificates")?;
         small_pages();
         let counted = layer7.clone();
         account = account.with_layer7(move || counted.report());
         Some(layer7)
     };
+    // All is open, and no thread has been started yet.
+    if let Err(problem) = privilege::keep_network_admin() {
+        output::say(format_args!("warning: cannot give up the rights that are not needed: {problem}"));
+    }
+    if let Some(layer7) = &layer7 {
+        layer7.watch_certificates(&stop).context("cannot watch the certificates")?;
+    }
     let signals = {
         let account = account.clone();
         SignalWatch::start(stop.clone(), move || match form.of(&account) {

@@ -21,6 +21,7 @@
 //! to know which of the two it drives.
 
 mod counters;
+mod decision;
 mod ids;
 mod nat;
 mod reason;
@@ -28,6 +29,7 @@ mod time;
 mod verdict;
 
 pub use counters::{BackendCounters, BackendTotals, Count, Counters, Totals};
+pub use decision::{Decision, FlowNumber, Listening, Side};
 pub use ids::{BackendId, ServiceId, VipId, WorkerId};
 pub use nat::{Nat, UnknownNat};
 pub use reason::Reason;
@@ -63,6 +65,16 @@ pub trait Datapath {
     /// Ready when [`Datapath::poll_egress`] has something to say; otherwise wakes whoever asked last as soon as it has.
     fn poll_dirty(&self, _context: &Context<'_>) -> Poll<()> {
         Poll::Pending
+    }
+
+    /// Whether to remember, from now on, what there is to say of each decision.
+    fn listen(&mut self, _listening: Listening) {}
+
+    /// What there is to say of the frame that was last given to [`Datapath::handle_frame`], and of those that it let go
+    /// through the outbox; of the one in hand, while [`Datapath::poll_egress`] calls its sink. Nothing but defaults in a
+    /// core that was not told to listen, or has nothing to say. The verdict is the driver's to fill in.
+    fn decision(&self) -> Decision {
+        Decision::default()
     }
 }
 

@@ -5,48 +5,21 @@
 //! tell them to drain.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use hyper::body::Body;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::exchange::Forward;
-use super::front::{Agreed, Arrived, BodyError, FrontCounters, Security, Site, serve};
+use super::front::{Arrived, BodyError, FrontCounters, Security, Site, serve};
 use super::stack::{Accepted, Listener, Stack};
-use super::stream::FlowStream;
+use super::tls::{Secured, Terminator};
 use crate::datapath::{Arrival, Instant, Verdict};
 use crate::packet::{Endpoint, Frame};
-
-/// Ends TLS on a client's connection.
-pub trait Secure {
-    /// What it becomes.
-    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
-
-    /// Shakes hands, within this time; `None` where that failed. Whoever fails it counts why.
-    fn secure(
-        &self,
-        stream: FlowStream,
-        limit: Duration,
-    ) -> impl Future<Output = Option<Secured<Self::Stream>>>;
-}
-
-/// A connection that TLS has been ended on.
-#[derive(Debug)]
-pub struct Secured<S> {
-    /// Its bytes.
-    pub stream: S,
-    /// What ALPN has agreed upon.
-    pub protocol: Agreed,
-    /// The host that the client has asked for by SNI.
-    pub server_name: Option<String>,
-}
 
 /// How many sessions there may be; shared by all workers.
 #[derive(Clone, Debug)]
@@ -82,26 +55,25 @@ impl Drop for Place {
 }
 
 /// A site, and who ends its TLS.
-struct Served<F, T> {
+struct Served<F> {
     site: Rc<Site<F>>,
-    secure: Option<Rc<T>>,
+    secure: Option<Rc<Terminator>>,
 }
 
 /// Layer 7 of one worker.
-pub struct Proxy<F, T> {
+pub struct Proxy<F> {
     stack: Stack,
-    sites: HashMap<Endpoint, Served<F, T>, FixedState>,
+    sites: HashMap<Endpoint, Served<F>, FixedState>,
     limit: SessionLimit,
     drain: watch::Sender<bool>,
     counters: Arc<FrontCounters>,
 }
 
-impl<F, T> Proxy<F, T>
+impl<F> Proxy<F>
 where
     F: Forward + 'static,
     F::Body: 'static,
     <F::Body as Body>::Error: Into<BodyError>,
-    T: Secure + 'static,
 {
     /// A proxy without sites. `counters` are the worker's, and those of its sites.
     pub fn new(stack: Stack, limit: SessionLimit, counters: Arc<FrontCounters>) -> Self {
@@ -115,7 +87,7 @@ where
         listen: &[Endpoint],
         listener: Listener,
         site: &Rc<Site<F>>,
-        secure: Option<&Rc<T>>,
+        secure: Option<&Rc<Terminator>>,
     ) {
         for endpoint in listen {
             self.stack.listen(*endpoint, listener);
@@ -186,28 +158,25 @@ where
 }
 
 /// One connection: secured where it must be, then served.
-async fn session<F, T>(
+async fn session<F>(
     Accepted { client, vip, stream }: Accepted,
     site: Rc<Site<F>>,
-    secure: Option<Rc<T>>,
+    secure: Option<Rc<Terminator>>,
     drain: watch::Receiver<bool>,
 ) where
     F: Forward + 'static,
     F::Body: 'static,
     <F::Body as Body>::Error: Into<BodyError>,
-    T: Secure + 'static,
 {
-    let clear =
-        Arrived { client, vip, security: Security::Clear, protocol: Agreed::Nothing, server_name: None };
+    let clear = Arrived { client, vip, security: Security::Clear, alpn: None, server_name: None };
     let Some(secure) = secure else { return serve(stream, clear, site, drain).await };
     // Here, and nowhere else, a stream is secured.
-    let Some(Secured { stream, protocol, server_name }) =
-        secure.secure(stream, site.patience.handshake).await
-    else {
+    let Some(Secured { stream, agreed }) = secure.secure(stream, site.patience.handshake).await else {
         site.counters.handshakes_failed.add(1);
         return;
     };
-    let arrived = Arrived { security: Security::Tls, protocol, server_name, ..clear };
+    let server_name = agreed.sni.map(String::from);
+    let arrived = Arrived { security: Security::Tls, alpn: agreed.alpn, server_name, ..clear };
     serve(stream, arrived, site, drain).await;
 }
 

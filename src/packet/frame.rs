@@ -28,6 +28,9 @@ const MIN_ROOM: usize = 1500;
 pub struct Frame {
     buffer: Box<[u8]>,
     length: usize,
+    /// The number that a capture gave the packet when it came in, which stays with it while it waits in a core or goes
+    /// from one worker to another; 0 where nobody captures.
+    pub capture_id: u64,
     /// What is unfinished about the packet, and must stay so described when it leaves.
     pub offload: Offload,
 }
@@ -38,6 +41,7 @@ impl Frame {
         Self {
             buffer: vec![0; HEADROOM + MAX_PACKET].into_boxed_slice(),
             length: 0,
+            capture_id: 0,
             offload: Offload::default(),
         }
     }
@@ -48,7 +52,7 @@ impl Frame {
         let packet = &packet[..packet.len().min(MAX_PACKET)];
         let mut buffer = vec![0; HEADROOM + packet.len().max(MIN_ROOM)].into_boxed_slice();
         buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
-        Self { buffer, length: packet.len(), offload }
+        Self { buffer, length: packet.len(), capture_id: 0, offload }
     }
 
     /// Bytes of memory that the frame occupies.

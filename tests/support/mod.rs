@@ -5,6 +5,8 @@
 //! allowed, a skip is a failure.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub mod copy;
+
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

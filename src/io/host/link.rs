@@ -42,6 +42,13 @@ impl Route {
     }
 }
 
+fn mtu_of(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    })
+}
+
 impl Netlink {
     /// The index of a link, where there is one of this name.
     ///
@@ -64,12 +71,27 @@ impl Netlink {
     /// # Errors
     /// Where the kernel gives no answer.
     pub fn mtu(&self, name: &str) -> Result<Option<u32>, IoError> {
-        Ok(self.link(name)?.and_then(|link| {
-            link.attributes.iter().find_map(|attribute| match attribute {
-                LinkAttribute::Mtu(mtu) => Some(*mtu),
+        Ok(self.link(name)?.as_ref().and_then(mtu_of))
+    }
+
+    /// The links that are up, save for the loopback, each with its name and MTU.
+    ///
+    /// # Errors
+    /// Where the kernel gives no answer.
+    pub fn mtus(&self) -> Result<Vec<(String, u32)>, IoError> {
+        let links = self.list(self.handle().link().get().execute());
+        let links = links.map_err(|source| IoError::netlink("list the links", source))?;
+        let is_up = |link: &&LinkMessage| {
+            link.header.flags.contains(LinkFlags::Up) && !link.header.flags.contains(LinkFlags::Loopback)
+        };
+        let name_and_mtu = |link: &LinkMessage| {
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
                 _ => None,
-            })
-        }))
+            });
+            Some((name?, mtu_of(link)?))
+        };
+        Ok(links.iter().filter(is_up).filter_map(name_and_mtu).collect())
     }
 
     pub(in crate::io) fn link(&self, name: &str) -> Result<Option<LinkMessage>, IoError> {

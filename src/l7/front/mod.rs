@@ -33,4 +33,4 @@ pub use counters::{FrontCounters, Spoken};
 pub use headers::Security;
 pub use refusal::Refusal;
 pub use route::Routes;
-pub use session::{Agreed, Arrived, Drain, Site, serve};
+pub use session::{Arrived, Drain, Site, serve};

@@ -39,6 +39,7 @@ use super::target::Last;
 use super::tunnel;
 use crate::l7::exchange::Forward;
 use crate::l7::spec::{Patience, UpstreamMode};
+use crate::l7::tls::Alpn;
 use crate::packet::Endpoint;
 
 /// What an HTTP/2 client with prior knowledge begins with (RFC 9113 §3.4).
@@ -83,32 +84,10 @@ pub struct Arrived {
     pub vip: Endpoint,
     /// Whether it is encrypted.
     pub security: Security,
-    /// What ALPN has agreed upon.
-    pub protocol: Agreed,
+    /// What ALPN has agreed upon. Where that is nothing, the first bytes tell in the clear, and behind TLS it is HTTP/1.
+    pub alpn: Option<Alpn>,
     /// The host that the client has asked for by SNI.
     pub server_name: Option<String>,
-}
-
-/// What ALPN has agreed upon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Agreed {
-    /// Nothing: without TLS the first bytes tell, with TLS it is HTTP/1.
-    Nothing,
-    /// HTTP/1.
-    Http1,
-    /// HTTP/2.
-    Http2,
-}
-
-impl Agreed {
-    /// By the protocol's name in ALPN.
-    pub fn of(alpn: Option<&[u8]>) -> Self {
-        match alpn {
-            Some(b"h2") => Self::Http2,
-            Some(b"http/1.1" | b"http/1.0") => Self::Http1,
-            _ => Self::Nothing,
-        }
-    }
 }
 
 /// Tells sessions to end behind the requests that are open. Theirs is the receiving end.
@@ -146,9 +125,8 @@ where
     let _ended = Ended(Arc::clone(&site.counters));
     let told = Told::new(arrived.client, arrived.vip, arrived.security);
     let life = Life::new();
-    let first = match (arrived.protocol, arrived.security) {
-        (Agreed::Http2, _) => Some((Agreed::Http2, Vec::new())),
-        (Agreed::Nothing, Security::Clear) => {
+    let first = match (arrived.alpn, arrived.security) {
+        (None, Security::Clear) => {
             match timeout(site.patience.head, first_bytes(&mut stream)).await {
                 Ok(Ok(first)) => first,
                 // Reset: there is nobody to say anything to.
@@ -156,7 +134,7 @@ where
                 Err(_) => None,
             }
         }
-        (Agreed::Nothing, Security::Tls) | (Agreed::Http1, _) => Some((Agreed::Http1, Vec::new())),
+        (alpn, _) => Some((alpn.unwrap_or(Alpn::Http11), Vec::new())),
     };
     let Some((protocol, read)) = first else {
         let _closed = stream.shutdown().await;
@@ -164,7 +142,7 @@ where
     };
     let session =
         Rc::new(Session { last: RefCell::default(), tunnel: RefCell::default(), site, arrived, told, life });
-    if protocol == Agreed::Http2 {
+    if protocol == Alpn::H2 {
         serve_http2(Rewind::new(read.into(), stream), session, drain).await;
     } else {
         serve_http1(stream, read, session, drain).await;
@@ -172,18 +150,18 @@ where
 }
 
 /// Reads until it is certain what is spoken; `None` where the client has nothing to say.
-async fn first_bytes<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Option<(Agreed, Vec<u8>)>> {
+async fn first_bytes<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Option<(Alpn, Vec<u8>)>> {
     let mut read = Vec::with_capacity(1 << 10);
     loop {
         if stream.read_buf(&mut read).await? == 0 {
-            return Ok((!read.is_empty()).then_some((Agreed::Http1, read)));
+            return Ok((!read.is_empty()).then_some((Alpn::Http11, read)));
         }
         let seen = read.get(..PREFACE.len().min(read.len())).unwrap_or_default();
         if !PREFACE.starts_with(seen) {
-            return Ok(Some((Agreed::Http1, read)));
+            return Ok(Some((Alpn::Http11, read)));
         }
         if seen.len() == PREFACE.len() {
-            return Ok(Some((Agreed::Http2, read)));
+            return Ok(Some((Alpn::H2, read)));
         }
     }
 }

@@ -1,12 +1,21 @@
 //! A proxy as its worker sees it: frames in, frames out, and sessions between them.
 
+use std::io::{Read, Write};
+use std::time::Duration;
+
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+use rustls::time_provider::TimeProvider;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::*;
 use crate::l7::exchange::{Answer, Exchange, Failure};
 use crate::l7::front::Routes;
 use crate::l7::spec::{GroupId, HostPattern, Patience, RouteSpec, UpstreamMode};
 use crate::l7::stack::{DeviceTraits, Offloads, Share, StackSettings};
+use crate::l7::tls::authority::{Authority, Subject};
+use crate::l7::tls::{Certificates, ClientCheck, Setup};
 use crate::packet::Offload;
 
 /// Has no backend for anybody.
@@ -20,15 +29,39 @@ impl Forward for Nobody {
     }
 }
 
-/// Secures nothing, and says that it has.
-struct Pretend;
+/// The time that certificates are made and checked at.
+#[derive(Debug)]
+struct At(UnixTime);
 
-impl Secure for Pretend {
-    type Stream = FlowStream;
-
-    async fn secure(&self, stream: FlowStream, _: Duration) -> Option<Secured<FlowStream>> {
-        Some(Secured { stream, protocol: Agreed::Http1, server_name: None })
+impl TimeProvider for At {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(self.0)
     }
+}
+
+/// Ends TLS for `site.example.com`; with the authority that its clients trust.
+fn terminator() -> (Rc<Terminator>, Authority) {
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+    let authority = Authority::new("test", now).unwrap();
+    let subject = Subject { hosts: &["site.example.com"], addresses: &[] };
+    let material = authority.server(subject).unwrap().material("a test").unwrap();
+    let certificates = Arc::new(Certificates::new(vec![material]).unwrap());
+    let setup = Setup { certificates, client: ClientCheck::None, key_log: None, time: Arc::new(At(now)) };
+    (Rc::new(Terminator::new(setup).unwrap()), authority)
+}
+
+/// A client that trusts it.
+fn client(authority: &Authority) -> ClientConnection {
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_details(provider, Arc::new(At(now)))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    ClientConnection::new(Arc::new(config), ServerName::try_from("site.example.com").unwrap()).unwrap()
 }
 
 fn endpoint(text: &str) -> Endpoint {
@@ -36,13 +69,13 @@ fn endpoint(text: &str) -> Endpoint {
 }
 
 struct Bench {
-    proxy: Proxy<Nobody, Pretend>,
+    proxy: Proxy<Nobody>,
     now: Instant,
     counters: Arc<FrontCounters>,
 }
 
 impl Bench {
-    fn new(most: usize, secure: Option<&Rc<Pretend>>) -> Self {
+    fn new(most: usize, secure: Option<&Rc<Terminator>>) -> Self {
         let device = DeviceTraits { mtu: 1500, offloads: Offloads::None };
         let stack = Stack::new(StackSettings::on(device), Share::ALL, [7; 32]);
         let counters = Arc::<FrontCounters>::default();
@@ -97,17 +130,22 @@ impl Hand {
 
     /// The payload and the flags FIN and RST of what was said.
     fn hear(&mut self, said: &[Vec<u8>]) -> (String, bool, bool) {
-        let (mut text, mut fin, mut rst) = (String::new(), false, false);
+        let (bytes, fin, rst) = self.hear_bytes(said);
+        (String::from_utf8(bytes).unwrap(), fin, rst)
+    }
+
+    fn hear_bytes(&mut self, said: &[Vec<u8>]) -> (Vec<u8>, bool, bool) {
+        let (mut bytes, mut fin, mut rst) = (Vec::new(), false, false);
         for packet in said {
             let sliced = SlicedPacket::from_ip(packet).unwrap();
             let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { panic!("no TCP") };
-            let payload = std::str::from_utf8(tcp.payload()).unwrap();
+            let payload = tcp.payload();
             let length = payload.len() + usize::from(tcp.fin()) + usize::from(tcp.syn());
             self.expected = tcp.sequence_number().wrapping_add(u32::try_from(length).unwrap());
-            text.push_str(payload);
+            bytes.extend_from_slice(payload);
             (fin, rst) = (fin || tcp.fin(), rst || tcp.rst());
         }
-        (text, fin, rst)
+        (bytes, fin, rst)
     }
 
     async fn connect(bench: &mut Bench, port: u16) -> (Self, bool) {
@@ -130,19 +168,53 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
 fn a_request_that_comes_in_frames_is_answered_in_frames() {
-    for secure in [None, Some(Rc::new(Pretend))] {
-        run(async {
-            let mut bench = Bench::new(10, secure.as_ref());
-            let (mut hand, _) = Hand::connect(&mut bench, 4711).await;
-            for _ in 0..2 {
-                let said = bench.turn(&hand.say(GET)).await;
-                let (text, ..) = hand.hear(&said);
-                assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{text}");
-            }
-            assert_eq!(bench.counters.open(), 1);
-            assert!(!bench.proxy.is_empty());
-        });
-    }
+    run(async {
+        let mut bench = Bench::new(10, None);
+        let (mut hand, _) = Hand::connect(&mut bench, 4711).await;
+        for _ in 0..2 {
+            let said = bench.turn(&hand.say(GET)).await;
+            let (text, ..) = hand.hear(&said);
+            assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{text}");
+        }
+        assert_eq!(bench.counters.open(), 1);
+        assert!(!bench.proxy.is_empty());
+    });
+}
+
+#[test]
+fn a_request_over_tls_is_answered_over_tls() {
+    run(async {
+        let (terminator, authority) = terminator();
+        let mut bench = Bench::new(10, Some(&terminator));
+        let (mut hand, _) = Hand::connect(&mut bench, 4711).await;
+        let mut client = client(&authority);
+        client.writer().write_all(GET).unwrap();
+        let mut text = String::new();
+        for _ in 0..10 {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            let said = bench.turn(&hand.say(&bytes)).await;
+            let (bytes, ..) = hand.hear_bytes(&said);
+            client.read_tls(&mut &bytes[..]).unwrap();
+            client.process_new_packets().unwrap();
+            let _would_block = client.reader().read_to_string(&mut text);
+        }
+        assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{text}");
+        assert_eq!((terminator.counts().full, bench.counters.handshakes_failed.value()), (1, 0));
+    });
+}
+
+#[test]
+fn a_handshake_that_fails_is_no_session() {
+    run(async {
+        let (terminator, _) = terminator();
+        let mut bench = Bench::new(10, Some(&terminator));
+        let (mut hand, _) = Hand::connect(&mut bench, 4711).await;
+        let said = bench.turn(&hand.say(GET)).await;
+        let (text, fin, _) = hand.hear(&said);
+        assert!(text.starts_with("HTTP/1.1 400 ") && fin, "{text}");
+        assert_eq!((bench.counters.sessions.value(), bench.counters.handshakes_failed.value()), (0, 1));
+    });
 }
 
 #[test]

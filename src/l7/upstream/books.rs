@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use hyper::client::conn::{http1, http2};
 use rand::rngs::SmallRng;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::body::Outgoing;
+use super::account::{Account, Pick};
 use super::budget::Budget;
 use super::lease::{Handle, Lease, Slot};
 use super::pool::{Group, Queue, Shared};
-use super::reason::{BackendCounts, DropReason, OpenReason};
-use super::wire::{Reuse, Sharing, Upstream};
+use super::reason::{DropReason, OpenReason};
+use super::wire::{Reuse, Upstream};
 use crate::datapath::{self, BackendId};
 use crate::l7::exchange::Failure;
 use crate::l7::spec::UpstreamLimits;
@@ -105,33 +104,6 @@ pub(super) struct Books {
     pub tls_failures: [u64; BackendCause::COUNT],
 }
 
-/// One backend's.
-#[derive(Default)]
-pub(super) struct Account {
-    pub counts: BackendCounts,
-    /// Upstreams of HTTP/1.1 that are idle, by their worker; the last one was used last.
-    idle: Vec<Vec<Idle>>,
-    /// Upstreams of HTTP/2, idle or not.
-    carriers: Vec<Carrier>,
-    /// How many are being opened.
-    opening: usize,
-}
-
-struct Idle {
-    upstream: Arc<Upstream>,
-    handle: http1::SendRequest<Outgoing>,
-    since: Instant,
-}
-
-struct Carrier {
-    upstream: Arc<Upstream>,
-    handle: http2::SendRequest<Outgoing>,
-    /// When it last had a request.
-    since: Instant,
-    /// Whether it has none now, and is counted as idle.
-    idle: bool,
-}
-
 impl Books {
     pub(super) fn new(backends: usize, retry_percent: u32, chance: SmallRng) -> Self {
         Self {
@@ -151,9 +123,7 @@ impl Books {
 
     pub(super) fn add_worker(&mut self, worker: usize) {
         for account in &mut self.backends {
-            if account.idle.len() <= worker {
-                account.idle.resize_with(worker + 1, Vec::new);
-            }
+            account.add_worker(worker);
         }
     }
 
@@ -212,22 +182,12 @@ impl Books {
 
     pub(super) fn opened(&mut self, upstream: &Arc<Upstream>, why: OpenReason, handle: &Handle) {
         let Some(account) = self.backends.get_mut(upstream.backend.index()) else { return };
-        account.opening = account.opening.saturating_sub(1);
-        account.counts.note_opened(why);
-        upstream.ended.store(false, Relaxed);
-        upstream.uses.store(1, Relaxed);
-        upstream.streams.store(1, Relaxed);
-        if let (Handle::Http2(handle), Reuse::Pooled) = (handle, upstream.reuse) {
-            let (upstream, handle) = (Arc::clone(upstream), handle.clone());
-            account.carriers.push(Carrier { upstream, handle, since: Instant::now(), idle: false });
-        }
+        account.enter(upstream, why, handle);
     }
 
     pub(super) fn vacate(&mut self, backend: BackendId, freed: &mut usize) {
         let Some(account) = self.backends.get_mut(backend.index()) else { return };
-        account.opening = account.opening.saturating_sub(1);
-        account.counts.live = account.counts.live.saturating_sub(1);
-        account.counts.in_flight = account.counts.in_flight.saturating_sub(1);
+        account.vacate();
         *freed += 1;
     }
 
@@ -263,7 +223,7 @@ impl Books {
         let Some(account) = self.backends.get_mut(upstream.backend.index()) else { return };
         let now = Instant::now();
         let limits = &group.limits;
-        let worn = worn(upstream, limits, now);
+        let worn = upstream.worn(limits, now);
         let crowded = !others_wait && account.counts.idle >= limits.idle;
         let reason = match (upstream.reuse, worn) {
             (Reuse::Single, _) => Some(DropReason::SingleUse),
@@ -271,37 +231,7 @@ impl Books {
             (Reuse::Pooled, Some(reason)) => Some(reason),
             (Reuse::Pooled, None) => crowded.then_some(DropReason::IdleCount),
         };
-        match handle {
-            Handle::Http1(handle) => {
-                let gone = handle.is_closed().then(|| upstream.why_gone());
-                if let Some(reason) = gone.or(reason) {
-                    account.end(upstream, reason, freed);
-                    return;
-                }
-                upstream.check_in();
-                if let Some(stack) = account.idle.get_mut(upstream.worker) {
-                    stack.push(Idle { upstream: Arc::clone(upstream), handle, since: now });
-                    account.counts.idle += 1;
-                }
-            }
-            Handle::Http2(_) if upstream.streams.load(Relaxed) > 0 => {}
-            Handle::Http2(_) => {
-                if let Some(reason) = reason {
-                    account.forget(upstream);
-                    account.end(upstream, reason, freed);
-                    return;
-                }
-                let carrier =
-                    account.carriers.iter_mut().find(|carrier| Arc::ptr_eq(&carrier.upstream, upstream));
-                if let Some(carrier) = carrier {
-                    (carrier.since, carrier.idle) = (now, true);
-                    account.counts.idle += 1;
-                } else {
-                    // Retired while it was busy: nobody will ask for it again.
-                    account.end(upstream, upstream.why_gone(), freed);
-                }
-            }
-        }
+        account.check_in(upstream, handle, reason, now, freed);
     }
 
     /// Ends all that is idle, of one backend or of all.
@@ -334,214 +264,4 @@ impl Books {
             account.sweep(worker, limits, now, freed);
         }
     }
-}
-
-/// What an account has for a wish.
-enum Pick {
-    Reuse(Arc<Upstream>, Handle),
-    Open(OpenReason),
-}
-
-impl Account {
-    fn find(
-        &mut self,
-        group: &Group,
-        wish: &Wish,
-        now: Instant,
-        freed: &mut usize,
-        reserve: &impl Fn() -> bool,
-    ) -> Result<Pick, Found> {
-        if wish.want == Want::Pool {
-            let found = match group.sharing() {
-                Sharing::OneByOne => self.take_idle(group, wish.worker, now, freed),
-                Sharing::Streams => self.take_stream(group, wish.worker, now, freed),
-            };
-            if let Some((upstream, handle)) = found {
-                upstream.uses.fetch_add(1, Relaxed);
-                upstream.streams.fetch_add(1, Relaxed);
-                return Ok(Pick::Reuse(upstream, handle));
-            }
-            // A crowd that comes to a cold backend shares what the first of it opens.
-            if group.sharing() == Sharing::Streams && self.opening > 0 {
-                return Err(Found::Opening);
-            }
-        } else if self.counts.live >= group.limits.connections {
-            self.end_oldest(DropReason::MadeRoom, freed);
-        }
-        if self.counts.live >= group.limits.connections {
-            return Err(Found::Full);
-        }
-        // What this very call has freed is still counted in total.
-        if *freed > 0 {
-            *freed -= 1;
-        } else if !reserve() {
-            return Err(Found::NoRoom);
-        }
-        let why = wish.because.unwrap_or(match self.counts.live {
-            0 => OpenReason::Cold,
-            _ => OpenReason::NoneIdle,
-        });
-        self.counts.live += 1;
-        self.opening += 1;
-        Ok(Pick::Open(why))
-    }
-
-    fn begin(&mut self) {
-        self.counts.in_flight += 1;
-        self.counts.requests = self.counts.requests.wrapping_add(1);
-    }
-
-    /// The one of the same worker that was used last, or else one of the worker that has most.
-    fn take_idle(
-        &mut self,
-        group: &Group,
-        worker: usize,
-        now: Instant,
-        freed: &mut usize,
-    ) -> Option<(Arc<Upstream>, Handle)> {
-        if self.counts.idle == 0 {
-            return None;
-        }
-        loop {
-            let own = self.idle.get(worker).is_some_and(|stack| !stack.is_empty());
-            let stack = if own {
-                self.idle.get_mut(worker)
-            } else {
-                self.idle.iter_mut().max_by_key(|stack| stack.len())
-            };
-            let Idle { upstream, handle, since } = stack?.pop()?;
-            self.counts.idle = self.counts.idle.saturating_sub(1);
-            let tired = (now.saturating_duration_since(since) >= group.limits.idle_time)
-                .then_some(DropReason::IdleTime);
-            let gone = handle.is_closed().then(|| upstream.why_gone());
-            match gone.or(tired).or_else(|| worn(&upstream, &group.limits, now)) {
-                Some(reason) => {
-                    self.end(&upstream, reason, freed);
-                }
-                None => {
-                    upstream.check_out(true);
-                    return Some((upstream, Handle::Http1(handle)));
-                }
-            }
-        }
-    }
-
-    /// One with room for a stream, of the same worker if there is one.
-    fn take_stream(
-        &mut self,
-        group: &Group,
-        worker: usize,
-        now: Instant,
-        freed: &mut usize,
-    ) -> Option<(Arc<Upstream>, Handle)> {
-        let mut at = 0;
-        while let Some(carrier) = self.carriers.get(at) {
-            let Carrier { upstream, handle, since, idle } = carrier;
-            let tired = (*idle && now.saturating_duration_since(*since) >= group.limits.idle_time)
-                .then_some(DropReason::IdleTime);
-            let closed = handle.is_closed();
-            let reason = tired.or_else(|| worn(upstream, &group.limits, now));
-            if !closed && reason.is_none() {
-                at += 1;
-                continue;
-            }
-            // Off the list: no more requests. Those that it has come to their end first.
-            let Carrier { upstream, idle, .. } = self.carriers.swap_remove(at);
-            if idle {
-                self.counts.idle = self.counts.idle.saturating_sub(1);
-                let reason = reason.filter(|_| !closed).unwrap_or_else(|| upstream.why_gone());
-                self.end(&upstream, reason, freed);
-            }
-        }
-        let mut best: Option<&mut Carrier> = None;
-        for carrier in &mut self.carriers {
-            let Upstream { streams, most_streams, worker: home, .. } = &*carrier.upstream;
-            let better = best.as_ref().is_none_or(|best| best.upstream.worker != worker && *home == worker);
-            if better && streams.load(Relaxed) < most_streams.load(Relaxed) {
-                best = Some(carrier);
-            }
-        }
-        let carrier = best?;
-        if std::mem::take(&mut carrier.idle) {
-            self.counts.idle = self.counts.idle.saturating_sub(1);
-        }
-        Some((Arc::clone(&carrier.upstream), Handle::Http2(carrier.handle.clone())))
-    }
-
-    /// Takes an upstream off the lists of those that can be had, if it is there.
-    fn forget(&mut self, upstream: &Arc<Upstream>) {
-        match upstream.sharing {
-            Sharing::OneByOne => {
-                let Some(stack) = self.idle.get_mut(upstream.worker) else { return };
-                if let Some(at) = stack.iter().position(|idle| Arc::ptr_eq(&idle.upstream, upstream)) {
-                    stack.remove(at);
-                    self.counts.idle = self.counts.idle.saturating_sub(1);
-                }
-            }
-            Sharing::Streams => {
-                let at = self.carriers.iter().position(|carrier| Arc::ptr_eq(&carrier.upstream, upstream));
-                if at.is_some_and(|at| self.carriers.swap_remove(at).idle) {
-                    self.counts.idle = self.counts.idle.saturating_sub(1);
-                }
-            }
-        }
-    }
-
-    /// Counts the end of an upstream that is on no list; false if it was counted before.
-    fn end(&mut self, upstream: &Upstream, reason: DropReason, freed: &mut usize) -> bool {
-        if upstream.ended.swap(true, Relaxed) {
-            return false;
-        }
-        self.counts.note_dropped(reason);
-        self.counts.live = self.counts.live.saturating_sub(1);
-        *freed += 1;
-        true
-    }
-
-    /// Ends the idle one that has been so longest, of the worker that has most.
-    fn end_oldest(&mut self, reason: DropReason, freed: &mut usize) -> bool {
-        if let Some(stack) = self.idle.iter_mut().max_by_key(|stack| stack.len()).filter(|s| !s.is_empty()) {
-            let Idle { upstream, .. } = stack.remove(0);
-            self.counts.idle = self.counts.idle.saturating_sub(1);
-            self.end(&upstream, reason, freed);
-            return true;
-        }
-        let Some(at) = self.carriers.iter().position(|carrier| carrier.idle) else { return false };
-        let Carrier { upstream, .. } = self.carriers.swap_remove(at);
-        self.counts.idle = self.counts.idle.saturating_sub(1);
-        self.end(&upstream, reason, freed);
-        true
-    }
-
-    fn sweep(&mut self, worker: usize, limits: &UpstreamLimits, now: Instant, freed: &mut usize) {
-        let overdue = |upstream: &Upstream, since: Instant| {
-            let tired = now.saturating_duration_since(since) >= limits.idle_time;
-            tired.then_some(DropReason::IdleTime).or_else(|| worn(upstream, limits, now))
-        };
-        let mut over = Vec::new();
-        if let Some(stack) = self.idle.get_mut(worker) {
-            over.extend(
-                stack
-                    .extract_if(.., |idle| overdue(&idle.upstream, idle.since).is_some())
-                    .map(|Idle { upstream, since, .. }| (overdue(&upstream, since), upstream)),
-            );
-        }
-        let carriers = self.carriers.extract_if(.., |Carrier { upstream, since, idle, .. }| {
-            *idle && upstream.worker == worker && overdue(upstream, *since).is_some()
-        });
-        over.extend(carriers.map(|Carrier { upstream, since, .. }| (overdue(&upstream, since), upstream)));
-        for (reason, upstream) in over {
-            self.counts.idle = self.counts.idle.saturating_sub(1);
-            self.end(&upstream, reason.unwrap_or(DropReason::IdleTime), freed);
-        }
-    }
-}
-
-/// Why an upstream takes no more requests, by its age and use.
-fn worn(upstream: &Upstream, limits: &UpstreamLimits, now: Instant) -> Option<DropReason> {
-    if limits.age.is_some_and(|age| now.saturating_duration_since(upstream.opened) >= age) {
-        return Some(DropReason::Age);
-    }
-    let uses = upstream.uses.load(Relaxed);
-    limits.uses.is_some_and(|most| uses >= most).then_some(DropReason::Uses)
 }

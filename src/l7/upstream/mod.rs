@@ -21,6 +21,7 @@
 //!
 //! Informational answers other than 101 end here: hyper keeps them to itself. A `CONNECT` has no tunnel.
 
+mod account;
 mod body;
 mod books;
 mod budget;

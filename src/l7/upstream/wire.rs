@@ -27,6 +27,7 @@ use super::pool::Shared;
 use super::reason::DropReason;
 use crate::datapath::BackendId;
 use crate::l7::connect::{Duplex, Probe, Standing};
+use crate::l7::spec::UpstreamLimits;
 use crate::l7::tls::BackendStream;
 
 /// A request is in flight.
@@ -90,6 +91,15 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
+    /// Why it takes no more requests, by its age and use.
+    pub(super) fn worn(&self, limits: &UpstreamLimits, now: Instant) -> Option<DropReason> {
+        if limits.age.is_some_and(|age| now.saturating_duration_since(self.opened) >= age) {
+            return Some(DropReason::Age);
+        }
+        let uses = self.uses.load(Relaxed);
+        limits.uses.is_some_and(|most| uses >= most).then_some(DropReason::Uses)
+    }
+
     #[expect(clippy::too_many_arguments)]
     pub(super) fn new(
         group: usize,

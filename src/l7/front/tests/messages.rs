@@ -96,7 +96,7 @@ fn a_request_that_no_route_takes_gets_404_and_the_connection_goes_on() {
             client: endpoint("198.51.100.7:4711"),
             vip: endpoint("203.0.113.1:80"),
             security: Security::Clear,
-            protocol: Agreed::Nothing,
+            alpn: None,
             server_name: None,
         };
         bench.client = client;
@@ -232,7 +232,7 @@ fn a_client_that_resets_gives_up_its_request() {
             client: endpoint("198.51.100.7:4711"),
             vip: endpoint("203.0.113.1:80"),
             security: Security::Clear,
-            protocol: Agreed::Http1,
+            alpn: Some(Alpn::Http11),
             server_name: None,
         };
         let session =

@@ -15,8 +15,9 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use self::backend::{Backend, Does};
-use super::{Agreed, Arrived, FrontCounters, Refusal, Routes, Security, Site, serve};
+use super::{Arrived, FrontCounters, Refusal, Routes, Security, Site, serve};
 use crate::l7::spec::{GroupId, HostPattern, Patience, RouteSpec, UpstreamMode};
+use crate::l7::tls::Alpn;
 
 fn endpoint(text: &str) -> crate::packet::Endpoint {
     text.parse::<std::net::SocketAddr>().unwrap().into()
@@ -39,7 +40,7 @@ struct Bench {
 
 impl Bench {
     /// Serves a connection. Must run in a `LocalSet`.
-    fn serve(does: Does, agreed: Agreed, security: Security) -> Self {
+    fn serve(does: Does, alpn: Option<Alpn>, security: Security) -> Self {
         let backend = Rc::new(Backend::new(does));
         let routes = Routes::new(&[
             RouteSpec { host: HostPattern::Any, path: "/".to_owned(), group: GroupId(0) },
@@ -63,7 +64,7 @@ impl Bench {
             client: endpoint("198.51.100.7:4711"),
             vip: endpoint("203.0.113.1:80"),
             security,
-            protocol: agreed,
+            alpn,
             server_name: None,
         };
         let session = tokio::task::spawn_local(serve(server, arrived, Rc::clone(&site), drained));
@@ -71,7 +72,7 @@ impl Bench {
     }
 
     fn clear(does: Does) -> Self {
-        Self::serve(does, Agreed::Nothing, Security::Clear)
+        Self::serve(does, None, Security::Clear)
     }
 
     /// Sends bytes, ends the client's half, and reads to the end.

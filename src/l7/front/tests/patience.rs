@@ -18,11 +18,11 @@ fn about(time: Duration, wanted: Duration) -> bool {
 
 #[test]
 fn a_client_that_says_nothing_is_left_without_a_word() {
-    for agreed in [Agreed::Nothing, Agreed::Http1] {
+    for alpn in [None, Some(Alpn::Http11)] {
         run(async {
-            let mut bench = Bench::serve(Does::Echo, agreed, Security::Clear);
+            let mut bench = Bench::serve(Does::Echo, alpn, Security::Clear);
             let (time, said) = lasts(&mut bench).await;
-            assert!(about(time, PATIENCE.head) && said.is_empty(), "{agreed:?}: {time:?} {said}");
+            assert!(about(time, PATIENCE.head) && said.is_empty(), "{alpn:?}: {time:?} {said}");
         });
     }
 }
@@ -106,7 +106,7 @@ fn a_session_that_drains_finishes_its_request() {
 fn a_session_that_drains_and_has_nothing_to_do_ends_at_once() {
     for asked in [false, true] {
         run(async {
-            let mut bench = Bench::serve(Does::Ignore, Agreed::Http1, Security::Clear);
+            let mut bench = Bench::serve(Does::Ignore, Some(Alpn::Http11), Security::Clear);
             if asked {
                 bench.client.write_all(GET).await.unwrap();
                 bench.until("ignored").await;

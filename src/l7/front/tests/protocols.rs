@@ -42,9 +42,9 @@ fn body(text: &'static str) -> http_body_util::combinators::UnsyncBoxBody<Bytes,
 
 #[test]
 fn http_2_is_known_by_its_first_bytes_and_by_alpn() {
-    for (agreed, security) in [(Agreed::Nothing, Security::Clear), (Agreed::Http2, Security::Tls)] {
+    for (alpn, security) in [(None, Security::Clear), (Some(Alpn::H2), Security::Tls)] {
         run(async {
-            let mut bench = Bench::serve(Does::Echo, agreed, security);
+            let mut bench = Bench::serve(Does::Echo, alpn, security);
             let mut sender = client(&mut bench).await;
             for _ in 0..3 {
                 let request = request("POST", "http://a/x").body(body("abc")).unwrap();
@@ -69,7 +69,7 @@ fn http_2_is_known_by_its_first_bytes_and_by_alpn() {
 #[test]
 fn grpc_passes_whole() {
     run(async {
-        let mut bench = Bench::serve(Does::Echo, Agreed::Http2, Security::Clear);
+        let mut bench = Bench::serve(Does::Echo, Some(Alpn::H2), Security::Clear);
         let mut sender = client(&mut bench).await;
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", HeaderValue::from_static("7"));
@@ -93,7 +93,7 @@ fn grpc_passes_whole() {
 #[test]
 fn cookies_that_come_in_pieces_are_joined() {
     run(async {
-        let mut bench = Bench::serve(Does::Echo, Agreed::Http2, Security::Clear);
+        let mut bench = Bench::serve(Does::Echo, Some(Alpn::H2), Security::Clear);
         let mut sender = client(&mut bench).await;
         let request = request("GET", "http://a/")
             .header("cookie", "a=b")
@@ -110,7 +110,7 @@ fn cookies_that_come_in_pieces_are_joined() {
 #[test]
 fn what_is_wrong_in_one_stream_is_refused_there_and_the_others_go_on() {
     run(async {
-        let mut bench = Bench::serve(Does::Echo, Agreed::Http2, Security::Clear);
+        let mut bench = Bench::serve(Does::Echo, Some(Alpn::H2), Security::Clear);
         let mut sender = client(&mut bench).await;
         let cases = [
             (request("GET", "http://a/").header("host", "b"), 400, Refusal::DifferingHosts),
@@ -148,7 +148,7 @@ fn what_is_wrong_in_one_stream_is_refused_there_and_the_others_go_on() {
 #[test]
 fn an_answer_that_breaks_off_resets_its_stream() {
     run(async {
-        let mut bench = Bench::serve(Does::BreakOff, Agreed::Http2, Security::Clear);
+        let mut bench = Bench::serve(Does::BreakOff, Some(Alpn::H2), Security::Clear);
         let mut sender = client(&mut bench).await;
         let response =
             sender.send_request(request("GET", "http://a/").body(body("")).unwrap()).await.unwrap();
@@ -160,7 +160,7 @@ fn an_answer_that_breaks_off_resets_its_stream() {
 #[test]
 fn a_stream_that_is_reset_gives_up_its_request() {
     run(async {
-        let mut bench = Bench::serve(Does::Nothing, Agreed::Http2, Security::Clear);
+        let mut bench = Bench::serve(Does::Nothing, Some(Alpn::H2), Security::Clear);
         let mut sender = client(&mut bench).await;
         let response = sender.send_request(request("GET", "http://a/").body(body("")).unwrap());
         let given_up = tokio::time::timeout(Duration::from_secs(1), response).await;
@@ -173,7 +173,7 @@ fn a_stream_that_is_reset_gives_up_its_request() {
 #[test]
 fn failures_are_the_same_over_http_2() {
     run(async {
-        let mut bench = Bench::serve(Does::Fail(Failure::ConnectTimeout), Agreed::Http2, Security::Clear);
+        let mut bench = Bench::serve(Does::Fail(Failure::ConnectTimeout), Some(Alpn::H2), Security::Clear);
         let mut sender = client(&mut bench).await;
         let response =
             sender.send_request(request("GET", "http://a/").body(body("")).unwrap()).await.unwrap();
@@ -185,7 +185,7 @@ fn failures_are_the_same_over_http_2() {
 #[test]
 fn a_connection_without_streams_is_ended_in_time() {
     run(async {
-        let mut bench = Bench::serve(Does::Ignore, Agreed::Http2, Security::Clear);
+        let mut bench = Bench::serve(Does::Ignore, Some(Alpn::H2), Security::Clear);
         let mut sender = client(&mut bench).await;
         for _ in 0..3 {
             sender.send_request(request("GET", "http://a/").body(body("")).unwrap()).await.unwrap();
@@ -200,7 +200,7 @@ fn a_connection_without_streams_is_ended_in_time() {
 #[test]
 fn a_connection_that_drains_finishes_its_streams() {
     run(async {
-        let mut bench = Bench::serve(Does::Echo, Agreed::Http2, Security::Clear);
+        let mut bench = Bench::serve(Does::Echo, Some(Alpn::H2), Security::Clear);
         let mut sender = client(&mut bench).await;
         sender.send_request(request("GET", "http://a/").body(body("")).unwrap()).await.unwrap();
         let slow = futures_util::stream::once(async {

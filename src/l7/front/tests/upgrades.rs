@@ -103,7 +103,7 @@ async fn stream_for(bench: &mut Bench, protocol: &'static str) -> hyper::Respons
 #[test]
 fn a_stream_that_is_asked_for_by_extended_connect_is_an_upgrade_to_the_backend() {
     run(async {
-        let mut bench = Bench::serve(Does::Upgrade, Agreed::Http2, Security::Tls);
+        let mut bench = Bench::serve(Does::Upgrade, Some(Alpn::H2), Security::Tls);
         let response = stream_for(&mut bench, "websocket").await;
         assert_eq!(response.status(), StatusCode::OK);
         assert!(!response.headers().contains_key("sec-websocket-accept"));
@@ -127,7 +127,7 @@ fn a_stream_that_is_asked_for_by_extended_connect_is_an_upgrade_to_the_backend()
 #[test]
 fn a_stream_whose_backend_does_not_change_is_a_bad_answer() {
     run(async {
-        let mut bench = Bench::serve(Does::Echo, Agreed::Http2, Security::Tls);
+        let mut bench = Bench::serve(Does::Echo, Some(Alpn::H2), Security::Tls);
         let response = stream_for(&mut bench, "websocket").await;
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
     });

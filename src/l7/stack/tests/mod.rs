@@ -2,6 +2,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "lengths of packets that the tests made")]
 
+mod client;
 mod closing;
 mod garbage;
 mod handshake;

@@ -10,4 +10,5 @@ mod streams;
 mod tls;
 mod trials;
 mod waiting;
+mod wire;
 mod world;

@@ -245,7 +245,7 @@ fn retries_end_with_their_budget() {
 }
 
 /// Reads a whole request of known length, or so much of its body.
-async fn body(end: &mut super::world::End, length: usize) -> Vec<u8> {
+async fn body(end: &mut super::wire::End, length: usize) -> Vec<u8> {
     let mut body = vec![0; length];
     end.read_exact(&mut body).await.unwrap();
     body

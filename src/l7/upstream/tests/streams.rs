@@ -7,7 +7,8 @@ use hyper::Method;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::world::{Body, End, Told, World, echo, empty, full, group, settle, story};
+use super::wire::End;
+use super::world::{Body, Told, World, echo, empty, full, group, settle, story};
 use crate::l7::exchange::Failure;
 use crate::l7::spec::{GroupSpec, UpstreamLimits, UpstreamProtocol};
 use crate::l7::upstream::{DropReason, OpenReason};
