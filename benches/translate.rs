@@ -226,6 +226,7 @@ fn look(criterion: &mut Criterion) {
             tls: None,
             routes: Vec::new(),
             patience: Patience::default(),
+            cache: None,
         };
         let listens = Listens::new(&[], &Plan { sites: vec![site], ..Plan::default() });
         for (whose, port) in [("layer 4", 80), ("layer 7", 443)] {

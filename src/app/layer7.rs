@@ -9,21 +9,23 @@
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use rustls::{KeyLog, KeyLogFile};
 
 use crate::app::certificates;
 use crate::app::output;
-use crate::app::report::{Connections, Layer7 as Report, SiteCounts, UpstreamCounts, WordCount};
+use crate::app::report::{CacheCounts, Connections, Layer7 as Report, SiteCounts, UpstreamCounts, WordCount};
 use crate::app::upstream::KernelConnect;
 use crate::balance::PassiveHealth;
 use crate::datapath::{Arrival, Datapath, Instant, Outbox, Verdict, WorkerId};
 use crate::io::Stop;
+use crate::l7::cache::{Cache, Caching, Clock, Detail, Handling};
 use crate::l7::exchange::Failure;
 use crate::l7::front::{FrontCounters, Refusal, Routes, Site, Spoken};
 use crate::l7::proxy::{Proxy, SessionLimit};
-use crate::l7::spec::Plan;
+use crate::l7::spec::{Plan, SiteSpec};
 use crate::l7::stack::{DeviceTraits, Listener, Share, Stack, StackCounts, StackSettings};
 use crate::l7::tls::{Cause, HandshakeCounts, Terminator};
 use crate::l7::upstream::{self, BackendReport, DropReason, GroupReport, Upstreams};
@@ -44,6 +46,8 @@ struct Shared {
     routes: Vec<Arc<Routes>>,
     terminators: Vec<Option<Terminator>>,
     upstreams: Arc<upstream::Shared>,
+    /// By site.
+    caches: Vec<Option<Arc<Cache>>>,
     limit: SessionLimit,
     /// By worker.
     counts: Vec<WorkerCounts>,
@@ -86,6 +90,8 @@ impl Layer7 {
             })
             .collect::<anyhow::Result<_>>()?;
         let draw = seed.first_chunk().copied().map_or(0, u64::from_be_bytes);
+        let clock = Clock::starting_at(since_1970());
+        let cache = |site: &SiteSpec| Some(Cache::new(site.cache.clone()?, clock, draw));
         let counters = || Arc::new(FrontCounters::default());
         let counts = (0..workers).map(|_| WorkerCounts {
             proxy: counters(),
@@ -96,6 +102,7 @@ impl Layer7 {
             routes: plan.sites.iter().map(|site| Arc::new(Routes::new(&site.routes))).collect(),
             terminators,
             upstreams: upstream::Shared::new(plan, security, health, draw)?,
+            caches: plan.sites.iter().map(cache).collect(),
             settings: StackSettings::on(device),
             seed,
             workers: u8::try_from(workers).unwrap_or(u8::MAX),
@@ -127,11 +134,12 @@ impl Layer7 {
         let parts = shared.plan.sites.iter().zip(&shared.routes).zip(&shared.terminators);
         for (place, ((spec, routes), terminator)) in parts.enumerate() {
             let counters = counts.and_then(|counts| counts.sites.get(place));
+            let cache = shared.caches.get(place).cloned().flatten();
             let site = Rc::new(Site {
                 routes: Arc::clone(routes),
                 mode: spec.upstreams,
                 patience: spec.patience,
-                forward: Rc::clone(&upstreams),
+                forward: Rc::new(Caching::new(Rc::clone(&upstreams), cache)),
                 counters: counters.map(Arc::clone).unwrap_or_default(),
             });
             let secure = terminator.clone().map(Rc::new);
@@ -156,7 +164,8 @@ impl Layer7 {
             let counters: Vec<_> =
                 shared.counts.iter().filter_map(|worker| worker.sites.get(place)).collect();
             let handshakes = shared.terminators.get(place).and_then(Option::as_ref).map(Terminator::counts);
-            site_counts(&site.name, &counters, handshakes.as_ref())
+            let cache = shared.caches.get(place).and_then(Option::as_ref).map(|cache| cache_counts(cache));
+            SiteCounts { cache, ..site_counts(&site.name, &counters, handshakes.as_ref()) }
         });
         let upstreams = shared.upstreams.report().into_iter().flat_map(|group| group_counts(&group));
         Report { connections, sites: sites.collect(), upstreams: upstreams.collect() }
@@ -179,7 +188,7 @@ fn key_log() -> Option<Arc<dyn KeyLog>> {
 
 /// Layer 7 of one worker, as its driver knows it.
 pub struct WorkerProxy {
-    proxy: Proxy<Upstreams>,
+    proxy: Proxy<Caching<Upstreams>>,
     shared: Arc<Shared>,
     worker: WorkerId,
     /// What others know of the stack's counts.
@@ -249,7 +258,23 @@ fn site_counts(
         sessions: sum(&|counters| counters.sessions.value()),
         requests: versions.iter().map(|(_, count)| count).sum(),
         ends: occurred(ends),
+        cache: None,
     }
+}
+
+fn cache_counts(cache: &Cache) -> CacheCounts {
+    let (held, most) = cache.bytes();
+    let counters = cache.counters();
+    let handled = Handling::ALL.iter().map(|&handling| (handling.word(), counters.handled(handling)));
+    let detailed = Detail::ALL.iter().map(|&detail| (detail.word(), counters.detailed(detail)));
+    let ends = handled.chain(counters.others()).chain(detailed);
+    CacheCounts { held: held as u64, most: most as u64, ends: occurred(ends) }
+}
+
+/// The time of day, once: from here on the cache counts it by the clock that timers have.
+#[expect(clippy::disallowed_methods, reason = "this is where layer 7 is told the time of day")]
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn group_counts(group: &GroupReport) -> Vec<UpstreamCounts> {

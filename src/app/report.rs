@@ -10,7 +10,7 @@ use crate::datapath::{BackendTotals, Outcome, Totals};
 
 mod layer7;
 
-pub use layer7::{Connections, Layer7, SiteCounts, UpstreamCounts, WordCount};
+pub use layer7::{CacheCounts, Connections, Layer7, SiteCounts, UpstreamCounts, WordCount};
 
 /// What happened to packets and flows, up to one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -41,6 +41,7 @@ impl Balancer {
             tls: None,
             routes: vec![RouteSpec { host: HostPattern::Any, path: "/".into(), group: GroupId(0) }],
             patience: Patience::default(),
+            cache: None,
         };
         let plan = Plan { sites: vec![site], ..Plan::default() };
         let backends: Vec<Endpoint> = backends.into_iter().map(Endpoint::from).collect();

@@ -16,6 +16,7 @@
 
 mod backends;
 mod between;
+mod cache;
 mod check;
 mod files;
 mod flags;

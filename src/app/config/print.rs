@@ -10,7 +10,7 @@ use super::Config;
 use super::group::{PROTOCOLS, PROXY_PROTOCOLS};
 use super::site::UPSTREAMS;
 use super::timeouts::TIMEOUTS;
-use super::values::{written, written_host};
+use super::values::{written, written_host, written_size};
 use crate::balance::{BackendSpec, ServiceSpec, Weight};
 use crate::l7::spec::{CertificateSpec, ClientAuth, GroupSpec, Plan, RouteSpec, SiteSpec, TlsSpec};
 
@@ -70,6 +70,12 @@ fn site(f: &mut fmt::Formatter<'_>, site: &SiteSpec, groups: &[GroupSpec]) -> fm
     writeln!(f, "\n[service.patience]\nhandshake  = \"{}\"", written(patience.handshake))?;
     writeln!(f, "head       = \"{}\"", written(patience.head))?;
     writeln!(f, "keep_alive = \"{}\"", written(patience.keep_alive))?;
+    if let Some(cache) = &site.cache {
+        writeln!(f, "\n[service.cache]\nmax_bytes            = \"{}\"", written_size(cache.max_bytes))?;
+        writeln!(f, "max_body             = \"{}\"", written_size(cache.max_body))?;
+        writeln!(f, "stale_if_unreachable = \"{}\"", written(cache.stale_if_unreachable))?;
+        writeln!(f, "purge                = [{}]", list(&cache.purge))?;
+    }
     for RouteSpec { host, path, group } in &site.routes {
         writeln!(f, "\n[[service.route]]\nhost     = \"{}\"\npath     = \"{path}\"", written_host(host))?;
         let name = groups.get(group.0).map(|group| group.name.as_str()).unwrap_or_default();

@@ -191,6 +191,18 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// A text that says a number of bytes; what it means is not looked at.
+    pub fn size(&mut self, reader: &mut Reader, key: &'static str) -> Option<Spanned<String>> {
+        let value = self.value(key)?;
+        text(value).or_else(|| {
+            let help = match value.get_ref() {
+                DeValue::Integer(number) => format!("for bytes write \"{}B\"", number.as_str()),
+                _ => "write a number of bytes in quotes, such as \"64MiB\" or \"512KiB\"".to_owned(),
+            };
+            reader.wrong_type(key, value, "a number of bytes", &help)
+        })
+    }
+
     /// A whole number.
     pub fn number(&mut self, reader: &mut Reader, key: &'static str) -> Option<Spanned<i128>> {
         let value = self.value(key)?;

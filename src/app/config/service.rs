@@ -9,7 +9,7 @@ use super::check::Check;
 use super::mistake::Mistake;
 use super::reader::{Reader, Table};
 use super::source::Span;
-use super::{backends, patience, route, tls, values};
+use super::{backends, cache, patience, route, tls, values};
 use crate::balance::Listen;
 
 /// A service as somebody wrote it.
@@ -39,6 +39,8 @@ pub struct Draft {
     pub routes: Vec<route::Draft>,
     /// `[service.patience]`.
     pub patience: patience::Draft,
+    /// `cache`.
+    pub cache: cache::Draft,
     /// The keys of layer 7 that are there, each with its place.
     pub of_layer_7: Vec<(&'static str, Span)>,
     /// Whether something that was written is not here, because it had the wrong type.
@@ -58,7 +60,7 @@ pub enum Layer {
 const MODES: [(&str, Layer); 2] = [("l4", Layer::L4), ("l7", Layer::L7)];
 
 /// The keys that only layer 7 has.
-const OF_LAYER_7: [&str; 6] = ["upstreams", "tls", "client_ca", "client_auth", "route", "patience"];
+const OF_LAYER_7: [&str; 7] = ["upstreams", "tls", "client_ca", "client_auth", "route", "patience", "cache"];
 
 /// Why layer 7 knows no NAT.
 const NO_NAT: &str = "at layer 7 there are two connections, and the one to the backend is the balancer's own";
@@ -83,12 +85,12 @@ impl Draft {
             },
             routes: route::read_all(reader, &mut table),
             patience: patience::Draft::read(reader, &mut table),
+            cache: cache::Draft::read(reader, &mut table),
             of_layer_7: Vec::new(),
             incomplete: false,
         };
         draft.incomplete = reader.count() > before;
         draft.of_layer_7 = OF_LAYER_7.iter().filter_map(|key| Some((*key, table.place(key)?))).collect();
-        table.not_yet(reader, "cache", "leave it out: each request goes to a backend");
         table.finish(reader);
         draft
     }

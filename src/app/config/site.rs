@@ -60,6 +60,7 @@ impl Site {
         let group_name = if name.is_empty() { "service" } else { &name };
         let routes = route::check(check, groups, group_name, &draft.routes, own);
         let patience = draft.patience.check(check);
+        let cache = draft.cache.check(check);
         Self {
             name: draft.name_span(),
             spec: SiteSpec {
@@ -69,7 +70,7 @@ impl Site {
                 tls,
                 routes,
                 patience,
-                cache: None,
+                cache,
             },
             listen,
         }

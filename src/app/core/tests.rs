@@ -25,6 +25,7 @@ fn plan() -> Plan {
         tls: None,
         routes: vec![RouteSpec { host: HostPattern::Any, path: "/".into(), group: GroupId(0) }],
         patience: Patience::default(),
+        cache: None,
     };
     Plan { sites: vec![site], ..Plan::default() }
 }

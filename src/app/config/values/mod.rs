@@ -8,11 +8,13 @@ mod duration;
 mod host;
 mod number;
 mod path;
+mod size;
 mod word;
 
-pub use address::{endpoint, listen, prefix};
+pub use address::{clients, endpoint, listen, prefix};
 pub use duration::{duration, written};
 pub use host::{host_pattern, server_name, written_host};
 pub use number::{in_range, port_range, weight};
 pub use path::{file_name, url_path};
+pub use size::{size, written_size};
 pub use word::{device_name, group_name, one_of, service_name};
