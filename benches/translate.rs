@@ -16,7 +16,7 @@ use fourseven::balance::{BackendSpec, Balancer, PassiveHealth, SchedulerKind, Se
 use fourseven::datapath::{Arrival, Counters, Datapath, Instant, Nat, Outbox, Verdict, WorkerId};
 use fourseven::flow::{LocalPool, Settings, Shared};
 use fourseven::l4::{Setup, Translator};
-use fourseven::l7::spec::{Patience, Plan, SiteSpec, UpstreamMode};
+use fourseven::l7::spec::{Patience, Plan, RateLimits, Reasons, SiteSpec, UpstreamMode};
 use fourseven::packet::checksum;
 use fourseven::packet::{ChecksumState, Frame, Offload, SegmentKind, Segments, View};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -227,6 +227,8 @@ fn look(criterion: &mut Criterion) {
             routes: Vec::new(),
             patience: Patience::default(),
             cache: None,
+            limits: RateLimits::default(),
+            reasons: Reasons::default(),
         };
         let listens = Listens::new(&[], &Plan { sites: vec![site], ..Plan::default() });
         for (whose, port) in [("layer 4", 80), ("layer 7", 443)] {

@@ -15,15 +15,15 @@ use anyhow::Context as _;
 use rustls::{KeyLog, KeyLogFile};
 
 use crate::app::certificates;
+use crate::app::config::Config;
 use crate::app::output;
 use crate::app::report::{CacheCounts, Connections, Layer7 as Report, SiteCounts, UpstreamCounts, WordCount};
 use crate::app::upstream::KernelConnect;
-use crate::balance::PassiveHealth;
 use crate::datapath::{Arrival, Datapath, Instant, Outbox, Verdict, WorkerId};
 use crate::io::Stop;
 use crate::l7::cache::{Cache, Caching, Clock, Detail, Handling};
 use crate::l7::exchange::Failure;
-use crate::l7::front::{FrontCounters, Refusal, Routes, Site, Spoken};
+use crate::l7::front::{FrontCounters, Refusal, Routes, Shaped, Site, Spoken};
 use crate::l7::proxy::{Proxy, SessionLimit};
 use crate::l7::spec::{Plan, SiteSpec};
 use crate::l7::stack::{DeviceTraits, Listener, Share, Stack, StackCounts, StackSettings};
@@ -67,12 +67,8 @@ impl Layer7 {
     ///
     /// # Errors
     /// If files cannot be read or used, or the system gives no randomness.
-    pub fn build(
-        plan: &Plan,
-        health: PassiveHealth,
-        device: DeviceTraits,
-        workers: usize,
-    ) -> anyhow::Result<Self> {
+    pub fn build(config: &Config, device: DeviceTraits, workers: usize) -> anyhow::Result<Self> {
+        let plan = &config.plan;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).context("cannot get a random seed")?;
         let key_log = key_log();
@@ -89,9 +85,12 @@ impl Layer7 {
                 group.tls.as_ref().map(client).transpose().with_context(|| format!("backends {}", group.name))
             })
             .collect::<anyhow::Result<_>>()?;
-        let draw = seed.first_chunk().copied().map_or(0, u64::from_be_bytes);
+        // Not the user's seed: a client must not know which names share a place.
+        let unknown = seed.last_chunk().copied().map_or(0, u64::from_be_bytes);
         let clock = Clock::starting_at(since_1970());
-        let cache = |site: &SiteSpec| Some(Cache::new(site.cache.clone()?, clock, draw));
+        let cache = |site: &SiteSpec| Some(Cache::new(site.cache.clone()?, clock, unknown));
+        let draw = config.seed.unwrap_or(seed.first_chunk().copied().map_or(0, u64::from_be_bytes));
+        let routes = |site: &SiteSpec| Arc::new(Routes::with(&site.routes, &site.limits, &plan.groups, draw));
         let counters = || Arc::new(FrontCounters::default());
         let counts = (0..workers).map(|_| WorkerCounts {
             proxy: counters(),
@@ -99,10 +98,10 @@ impl Layer7 {
             stack: Mutex::default(),
         });
         Ok(Self(Arc::new(Shared {
-            routes: plan.sites.iter().map(|site| Arc::new(Routes::new(&site.routes))).collect(),
+            routes: plan.sites.iter().map(routes).collect(),
             terminators,
-            upstreams: upstream::Shared::new(plan, security, health, draw)?,
             caches: plan.sites.iter().map(cache).collect(),
+            upstreams: upstream::Shared::new(plan, security, config.health, draw)?,
             settings: StackSettings::on(device),
             seed,
             workers: u8::try_from(workers).unwrap_or(u8::MAX),
@@ -140,6 +139,7 @@ impl Layer7 {
                 mode: spec.upstreams,
                 patience: spec.patience,
                 forward: Rc::new(Caching::new(Rc::clone(&upstreams), cache)),
+                reasons: spec.reasons,
                 counters: counters.map(Arc::clone).unwrap_or_default(),
             });
             let secure = terminator.clone().map(Rc::new);
@@ -252,7 +252,9 @@ fn site_counts(
         [("tls_full", counts.full), ("tls_resumed", counts.resumed)].into_iter().chain(failed)
     });
     let upgrades = ("upgrades", sum(&|counters| counters.upgrades.value()));
-    let ends = tls.chain(versions).chain(answers).chain([upgrades]).chain(refusals).chain(failures);
+    let shaped = Shaped::ALL.iter().map(|&shaped| (shaped.word(), sum(&|counters| counters.shaped(shaped))));
+    let ends =
+        tls.chain(versions).chain(answers).chain([upgrades]).chain(shaped).chain(refusals).chain(failures);
     SiteCounts {
         name: name.to_owned(),
         sessions: sum(&|counters| counters.sessions.value()),

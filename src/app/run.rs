@@ -26,7 +26,7 @@ use crate::io::host::{Host, HostPlan};
 use crate::io::{
     self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_with_tasks, run_workers,
 };
-use crate::l7::spec::{Plan, SiteSpec, UpstreamMode};
+use crate::l7::spec::{Plan, RouteSpec, SiteSpec, UpstreamMode};
 
 const AFTER: &str = "\
 It needs CAP_NET_ADMIN in the namespace it is started in, and /dev/net/tun. Ctrl-C ends it: it takes
@@ -129,7 +129,7 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
         None
     } else {
         let device = device_traits(tun.mtu, kind);
-        let layer7 = Layer7::build(&config.plan, config.health, device, queues.len())?;
+        let layer7 = Layer7::build(config, device, queues.len())?;
         small_pages();
         let counted = layer7.clone();
         account = account.with_layer7(move || counted.report());
@@ -234,7 +234,7 @@ fn service_line(service: &ServiceSpec) -> String {
 /// One site on one line.
 fn site_line(site: &SiteSpec, plan: &Plan) -> String {
     let listens: Vec<_> = site.listen.iter().map(|listen| format!("tcp/{listen}")).collect();
-    let groups: BTreeSet<_> = site.routes.iter().map(|route| route.group.0).collect();
+    let groups: BTreeSet<_> = site.routes.iter().flat_map(RouteSpec::groups).map(|group| group.0).collect();
     let backends =
         groups.iter().filter_map(|&group| plan.groups.get(group)).map(|group| group.members.len()).sum();
     let tls = if site.tls.is_some() { "TLS ended here" } else { "cleartext" };

@@ -94,6 +94,13 @@ impl BackendGroup {
         }
     }
 
+    /// Whether a backend takes a request of a client that stays with it: it is up, or this is its trial. One that drains
+    /// keeps the clients that it has.
+    pub fn takes(&self, now: Instant, backend: BackendId) -> bool {
+        let health = self.backends.get(backend.index()).map(|backend| &backend.state.health);
+        health.is_some_and(|health| health.health() == Health::Up || health.take_trial(now))
+    }
+
     /// Whether any backend is up, or due to be tried.
     pub fn has_any(&self, now: Instant) -> bool {
         let mut takers = self.backends.iter().filter(|backend| !backend.draining);
@@ -233,6 +240,21 @@ mod tests {
         assert!(group.has_any(later));
         assert!(group.pick(later, &tuple(1), &[], &mut chance).is_some());
         assert_eq!(group.accepted(BackendId(0)), Some(Health::Up));
+    }
+
+    #[test]
+    fn a_client_stays_with_a_backend_that_is_up_or_on_trial() {
+        let drains = BackendSpec { drain: true, ..spec("10.0.0.1:80") };
+        let group = group(SchedulerKind::Rr, &[drains, spec("10.0.0.2:80")]);
+        let takes = |now, backend| group.takes(now, BackendId(backend));
+        assert_eq!([0, 1, 2].map(|backend| takes(Instant::START, backend)), [true, true, false]);
+        assert!(group.refused(Instant::START, BackendId(1)).is_some());
+        assert!(!takes(Instant::START, 1));
+        let later = Instant::START + Duration::from_secs(11);
+        assert!(takes(later, 1), "one of all that ask then is the trial");
+        assert!(!takes(later, 1));
+        assert_eq!(group.accepted(BackendId(1)), Some(Health::Up));
+        assert!(takes(later, 1));
     }
 
     #[test]

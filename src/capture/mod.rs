@@ -11,6 +11,7 @@
 mod link;
 mod packet;
 mod reader;
+mod words;
 mod writer;
 
 pub use link::{Ip, LinkType, NotIp};

@@ -18,6 +18,7 @@ use hyper::{Request, Response};
 use super::cache::CacheStatus;
 use super::spec::{GroupId, UpstreamMode};
 use super::words::words;
+use crate::datapath::BackendId;
 use crate::packet::Endpoint;
 
 /// A request on its way to a backend, as it is to be sent: routed, checked, its headers written.
@@ -30,6 +31,8 @@ pub struct Exchange {
     pub asked: Uri,
     /// Where it goes.
     pub group: GroupId,
+    /// The backend of the group that its client stays with, as long as that is up.
+    pub backend: Option<BackendId>,
     /// Where its upstream comes from.
     pub mode: UpstreamMode,
     /// The client's end of its connection, for schedulers and for the PROXY protocol.
@@ -51,6 +54,7 @@ impl Exchange {
             request,
             asked: self.asked.clone(),
             group: self.group,
+            backend: self.backend,
             mode: self.mode,
             client: self.client,
             vip: self.vip,

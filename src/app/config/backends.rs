@@ -20,6 +20,17 @@ pub enum Draft {
     List(Spanned<Vec<BackendDraft>>),
     /// By the name of their group.
     Group(Spanned<String>),
+    /// By the names of several, which share what comes.
+    Groups(Spanned<Vec<ShareDraft>>),
+}
+
+/// A group's share.
+#[derive(Debug)]
+pub struct ShareDraft {
+    /// `group`.
+    pub group: Spanned<String>,
+    /// `weight`.
+    pub weight: Option<Spanned<i128>>,
 }
 
 /// A backend as somebody wrote it.
@@ -47,6 +58,10 @@ impl Draft {
     pub fn read(reader: &mut Reader, table: &mut Table<'_>) -> Option<Self> {
         let value = table.value("backends")?;
         match value.get_ref() {
+            DeValue::Array(items) if items.iter().any(has_group) => {
+                let shares: Vec<_> = items.iter().filter_map(|item| ShareDraft::read(reader, item)).collect();
+                (!shares.is_empty()).then(|| Self::Groups(Spanned::new(value.span(), shares)))
+            }
             DeValue::Array(_) => list(reader, "backends", value).map(Self::List),
             // No name of a group has a colon or is an address, and so this must be a backend.
             DeValue::String(text) if text.contains(':') || text.parse::<IpAddr>().is_ok() => {
@@ -66,7 +81,28 @@ impl Draft {
         match self {
             Self::List(list) => list.span(),
             Self::Group(name) => name.span(),
+            Self::Groups(shares) => shares.span(),
         }
+    }
+}
+
+/// Whether an item of a list says a group.
+fn has_group(item: &Spanned<DeValue<'_>>) -> bool {
+    item.get_ref().as_table().is_some_and(|table| table.contains_key("group"))
+}
+
+impl ShareDraft {
+    fn read<'a>(reader: &mut Reader, item: &'a Spanned<DeValue<'a>>) -> Option<Self> {
+        let table = reader::inner("a share", item).filter(|_| has_group(item));
+        let Some(mut table) = table else {
+            let message = "this is no group, and the list has groups";
+            let help = "write { group = \"NAME\", weight = 1 }, and its backends under `[backends.NAME]`";
+            reader.add(Mistake::new(item.span(), message).help(help));
+            return None;
+        };
+        let (group, weight) = (table.text(reader, "group"), table.number(reader, "weight"));
+        table.finish(reader);
+        Some(Self { group: group?, weight })
     }
 }
 

@@ -13,8 +13,9 @@ use super::group::{Draft, Group, plain};
 use super::mistake::Mistake;
 use super::reader::nearest;
 use super::source::{Span, quoted};
+use super::values;
 use crate::balance::SchedulerKind;
-use crate::l7::spec::{GroupId, GroupSpec, SiteSpec};
+use crate::l7::spec::{GroupId, GroupSpec, RouteSpec, Share, SiteSpec};
 
 /// How often it is found out what was meant by the name of a group that is not there. That costs a
 /// comparison with all names, and no more mistakes than this are shown.
@@ -123,26 +124,31 @@ impl Groups {
             let members = members.right.into_iter().map(|(backend, _)| backend).collect();
             groups.push(GroupSpec { members, ..spec });
         }
-        for route in sites.iter_mut().flat_map(|site| &mut site.routes) {
-            route.group = numbers.get(&route.group).copied().unwrap_or(route.group);
+        for group in sites.iter_mut().flat_map(|site| &mut site.routes).flat_map(RouteSpec::groups_mut) {
+            *group = numbers.get(group).copied().unwrap_or(*group);
         }
         groups
     }
 }
 
-/// Where a list, or a name of a group, leads to at layer 7.
+/// The most that one group can weigh.
+const MOST_WEIGHT: u16 = 10_000;
+
+/// Where a list, or the names of groups, lead to at layer 7.
 pub fn lead(
     check: &mut Check,
     groups: &mut Groups,
     name: &str,
     written: &backends::Draft,
     scheduler: Option<&Spanned<String>>,
-) -> Option<GroupId> {
+) -> Option<Vec<Share>> {
+    let alone = |group| vec![Share { group, weight: 1 }];
     match written {
         backends::Draft::Group(group) => {
             scheduler_of_a_group(check, group, scheduler);
-            groups.route(check, group)
+            groups.route(check, group).map(alone)
         }
+        backends::Draft::Groups(list) => shares(check, groups, list, scheduler),
         backends::Draft::List(list) => {
             if list.get_ref().is_empty() {
                 let help = "write the backends, or the name of a `[backends.NAME]`";
@@ -152,9 +158,43 @@ pub fn lead(
             let scheduler = backends::scheduler(check, scheduler).unwrap_or_default();
             backends::weights_without_effect(check, list.get_ref(), scheduler);
             backends::all_drain(check, "this route", &members);
-            Some(groups.add(name, list.span(), scheduler, members))
+            Some(alone(groups.add(name, list.span(), scheduler, members)))
         }
     }
+}
+
+/// What groups that share requests get of them.
+fn shares(
+    check: &mut Check,
+    groups: &mut Groups,
+    list: &Spanned<Vec<backends::ShareDraft>>,
+    scheduler: Option<&Spanned<String>>,
+) -> Option<Vec<Share>> {
+    let mut seen: HashMap<GroupId, Span> = HashMap::new();
+    let mut shares = Vec::new();
+    for draft in list.get_ref() {
+        scheduler_of_a_group(check, &draft.group, scheduler);
+        let weight = check
+            .value(draft.weight.as_ref(), |weight| values::in_range("`weight`", *weight, 0..=MOST_WEIGHT));
+        let Some(group) = groups.route(check, &draft.group) else { continue };
+        if let Some(first) = seen.insert(group, draft.group.span()) {
+            let message = format!("the group {} is there twice", quoted(draft.group.get_ref()));
+            let mistake = Mistake::new(draft.group.span(), message).also(first, "first here");
+            check.add(mistake.help("to give it more requests, give it a larger weight"));
+        }
+        let written = draft.weight.is_some();
+        if let Some(weight) = weight.or((!written).then_some(1)) {
+            shares.push(Share { group, weight });
+        }
+    }
+    if shares.len() < list.get_ref().len() {
+        return None;
+    }
+    if shares.iter().all(|share| share.weight == 0) {
+        let help = "give at least one of them a weight of 1 or more";
+        check.add(Mistake::new(list.span(), "none of these groups gets a request").help(help));
+    }
+    Some(shares)
 }
 
 /// A group has a scheduler of its own.

@@ -100,6 +100,12 @@ fn members(check: &mut Check, groups: &mut Groups, draft: &Draft) -> (Backends, 
             groups::scheduler_of_a_group(check, group, draft.scheduler.as_ref());
             return groups.copy(check, group).unwrap_or_default();
         }
+        Some(backends::Draft::Groups(groups)) => {
+            let message = "a service of layer 4 has its backends from one group";
+            let help = "write the name of one, or all backends in one list with their weights";
+            check.add(Mistake::new(groups.span(), message).help(help));
+            return Default::default();
+        }
         Some(backends::Draft::List(list)) => Some(list),
         None => None,
     };

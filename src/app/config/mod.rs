@@ -14,13 +14,16 @@
 //! Nothing stops at a mistake. A value that is wrong is noted and taken as if it were not
 //! there; whatever depends on it is then not checked, so that one slip gives one message.
 
+mod answers;
 mod backends;
 mod between;
 mod cache;
 mod check;
+mod conditions;
 mod files;
 mod flags;
 mod flows;
+mod forward;
 mod group;
 mod groups;
 mod l4;
@@ -28,9 +31,11 @@ mod limits;
 mod mistake;
 mod patience;
 mod print;
+mod print_route;
 mod reader;
 mod route;
 mod service;
+mod shape;
 mod site;
 mod source;
 mod syntax;

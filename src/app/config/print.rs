@@ -8,11 +8,12 @@ use std::path::Path;
 
 use super::Config;
 use super::group::{PROTOCOLS, PROXY_PROTOCOLS};
+use super::print_route;
 use super::site::UPSTREAMS;
 use super::timeouts::TIMEOUTS;
-use super::values::{written, written_host, written_size};
+use super::values::{written, written_size};
 use crate::balance::{BackendSpec, ServiceSpec, Weight};
-use crate::l7::spec::{CertificateSpec, ClientAuth, GroupSpec, Plan, RouteSpec, SiteSpec, TlsSpec};
+use crate::l7::spec::{CertificateSpec, ClientAuth, GroupSpec, Plan, Reasons, SiteSpec, TlsSpec};
 
 /// As TOML. Only names of files need an escape: other names are plain, and all else is made of numbers and words.
 impl fmt::Display for Config {
@@ -66,6 +67,10 @@ fn site(f: &mut fmt::Formatter<'_>, site: &SiteSpec, groups: &[GroupSpec]) -> fm
     if let Some(spec) = &site.tls {
         tls(f, spec)?;
     }
+    print_route::limit(f, &site.limits)?;
+    if site.reasons == Reasons::Shown {
+        writeln!(f, "debug     = true")?;
+    }
     let patience = &site.patience;
     writeln!(f, "\n[service.patience]\nhandshake  = \"{}\"", written(patience.handshake))?;
     writeln!(f, "head       = \"{}\"", written(patience.head))?;
@@ -76,12 +81,7 @@ fn site(f: &mut fmt::Formatter<'_>, site: &SiteSpec, groups: &[GroupSpec]) -> fm
         writeln!(f, "stale_if_unreachable = \"{}\"", written(cache.stale_if_unreachable))?;
         writeln!(f, "purge                = [{}]", list(&cache.purge))?;
     }
-    for RouteSpec { host, path, group } in &site.routes {
-        writeln!(f, "\n[[service.route]]\nhost     = \"{}\"\npath     = \"{path}\"", written_host(host))?;
-        let name = groups.get(group.0).map(|group| group.name.as_str()).unwrap_or_default();
-        writeln!(f, "backends = \"{name}\"")?;
-    }
-    Ok(())
+    site.routes.iter().try_for_each(|route| print_route::route(f, route, groups))
 }
 
 fn tls(f: &mut fmt::Formatter<'_>, tls: &TlsSpec) -> fmt::Result {
@@ -158,11 +158,27 @@ fn backend(backend: &BackendSpec) -> String {
 
 /// The name of a file, with whatever is in it.
 fn file(path: &Path) -> String {
-    toml::Value::String(path.to_string_lossy().into_owned()).to_string()
+    text(&path.to_string_lossy())
+}
+
+/// A text, with whatever is in it, on one line.
+pub fn text(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// The word for a value, out of those by which it is read.
-fn word<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> &'static str {
+pub fn word<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> &'static str {
     words.iter().find(|(_, known)| *known == value).map(|(word, _)| *word).unwrap_or_default()
 }
 

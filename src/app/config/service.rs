@@ -9,7 +9,7 @@ use super::check::Check;
 use super::mistake::Mistake;
 use super::reader::{Reader, Table};
 use super::source::Span;
-use super::{backends, cache, patience, route, tls, values};
+use super::{backends, cache, patience, route, shape, tls, values};
 use crate::balance::Listen;
 
 /// A service as somebody wrote it.
@@ -41,6 +41,12 @@ pub struct Draft {
     pub patience: patience::Draft,
     /// `cache`.
     pub cache: cache::Draft,
+    /// `request_headers`, `response_headers` and `compress`.
+    pub defaults: shape::DefaultsDraft,
+    /// `limit`.
+    pub limit: shape::LimitDraft,
+    /// `debug`.
+    pub debug: Option<Spanned<bool>>,
     /// The keys of layer 7 that are there, each with its place.
     pub of_layer_7: Vec<(&'static str, Span)>,
     /// Whether something that was written is not here, because it had the wrong type.
@@ -60,7 +66,20 @@ pub enum Layer {
 const MODES: [(&str, Layer); 2] = [("l4", Layer::L4), ("l7", Layer::L7)];
 
 /// The keys that only layer 7 has.
-const OF_LAYER_7: [&str; 7] = ["upstreams", "tls", "client_ca", "client_auth", "route", "patience", "cache"];
+const OF_LAYER_7: [&str; 12] = [
+    "cache",
+    "upstreams",
+    "tls",
+    "client_ca",
+    "client_auth",
+    "route",
+    "patience",
+    "request_headers",
+    "response_headers",
+    "compress",
+    "limit",
+    "debug",
+];
 
 /// Why layer 7 knows no NAT.
 const NO_NAT: &str = "at layer 7 there are two connections, and the one to the backend is the balancer's own";
@@ -86,6 +105,9 @@ impl Draft {
             routes: route::read_all(reader, &mut table),
             patience: patience::Draft::read(reader, &mut table),
             cache: cache::Draft::read(reader, &mut table),
+            defaults: shape::DefaultsDraft::read(reader, &mut table),
+            limit: shape::LimitDraft::read(reader, &mut table),
+            debug: table.truth(reader, "debug"),
             of_layer_7: Vec::new(),
             incomplete: false,
         };

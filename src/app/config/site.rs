@@ -1,5 +1,7 @@
 //! What a service of layer 7 must be.
 
+use toml::Spanned;
+
 use super::check::{Check, Names};
 use super::groups::Groups;
 use super::mistake::Mistake;
@@ -7,7 +9,7 @@ use super::service::Draft;
 use super::source::Span;
 use super::{route, tls, values};
 use crate::balance::Listen;
-use crate::l7::spec::{SiteSpec, UpstreamMode};
+use crate::l7::spec::{Reasons, SiteSpec, UpstreamMode};
 use crate::packet::Protocol;
 
 /// The words for where upstreams come from.
@@ -58,7 +60,8 @@ impl Site {
         }
         let own = draft.backends.as_ref().map(|backends| (backends, draft.scheduler.as_ref()));
         let group_name = if name.is_empty() { "service" } else { &name };
-        let routes = route::check(check, groups, group_name, &draft.routes, own);
+        let defaults = draft.defaults.check(check);
+        let routes = route::check(check, groups, group_name, &draft.routes, own, &defaults);
         let patience = draft.patience.check(check);
         let cache = draft.cache.check(check);
         Self {
@@ -71,6 +74,11 @@ impl Site {
                 routes,
                 patience,
                 cache,
+                limits: draft.limit.check(check),
+                reasons: match draft.debug.as_ref().map(Spanned::get_ref) {
+                    Some(true) => Reasons::Shown,
+                    Some(false) | None => Reasons::Hidden,
+                },
             },
             listen,
         }

@@ -8,7 +8,7 @@ use super::*;
 use crate::app::config::{self, Source};
 use crate::app::cores::Cores;
 use crate::datapath::{Reason, WorkerId};
-use crate::l7::spec::{GroupId, HostPattern, Patience, RouteSpec, SiteSpec, UpstreamMode};
+use crate::l7::spec::{GroupId, Patience, RateLimits, Reasons, RouteSpec, SiteSpec, UpstreamMode};
 use crate::packet::Offload;
 
 fn at(text: &str) -> Endpoint {
@@ -23,9 +23,11 @@ fn plan() -> Plan {
         listen: listen.map(at).into(),
         upstreams: UpstreamMode::Pool,
         tls: None,
-        routes: vec![RouteSpec { host: HostPattern::Any, path: "/".into(), group: GroupId(0) }],
+        routes: vec![RouteSpec::to(GroupId(0))],
         patience: Patience::default(),
         cache: None,
+        limits: RateLimits::default(),
+        reasons: Reasons::default(),
     };
     Plan { sites: vec![site], ..Plan::default() }
 }

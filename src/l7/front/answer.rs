@@ -12,45 +12,27 @@ use std::error::Error;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
-use http::uri::{Scheme, Uri};
+use http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SET_COOKIE};
 use http_body_util::{BodyExt, Either};
 use hyper::body::{Body, Incoming};
-use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Request, Response, StatusCode, Version};
 
-use super::guard::REFUSED;
-use super::headers::{self, Change, Security};
+use super::counters::FrontCounters;
+use super::headers::{self, Change};
 use super::life::Open;
-use super::refusal::{Refusal, fail, refuse};
+use super::refusal::{fail, refuse, show};
 use super::refused::Text;
+use super::request::{Early, Going, StreamOf, Wish, exchange};
+use super::route::Stay;
 use super::session::Session;
-use super::{path, target, tunnel};
-use crate::l7::exchange::{Exchange, Failure, Forward, RequestBody};
+use super::shape::{self, Shaped};
+use super::tunnel;
+use crate::l7::exchange::{Failure, Forward};
 
-const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
 /// What a body may fail with.
 pub type BodyError = Box<dyn Error + Send + Sync>;
-
-/// What is to happen where the backend changes protocols.
-enum Wish {
-    /// It may not.
-    Nothing,
-    /// The client's connection changes too, behind the head of the answer.
-    Connection,
-    /// The client has a stream of its HTTP/2 connection for it (RFC 8441).
-    Stream(OnUpgrade, StreamOf),
-}
-
-/// What a stream is asked for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum StreamOf {
-    WebSocket,
-    Other,
-}
 
 /// Answers a request.
 pub(super) async fn answer<F>(
@@ -70,27 +52,68 @@ where
     }
     let mut open = Some(session.life.hold());
     let response = match exchange(&session, request) {
-        Err(refusal) => {
-            counters.count_refusal(refusal);
-            let response = refuse(refusal, version).map(|text| Text::of(refusal, version, text));
-            response.map(|text| Either::Right(held(text, open.take())))
-        }
-        Ok((exchange, wish)) => {
+        Err(early) => own(&session, early, version).map(|text| Either::Right(held(text, open.take()))),
+        Ok(Going { exchange, wish, route, forwarding, destination }) => {
             let answered = session.site.forward.forward(exchange).await;
+            let backend = answered.as_ref().ok().and_then(|answer| answer.backend);
             match answered.and_then(|answer| given(&session, answer.response, wish, &mut open)) {
-                Ok(response) => response.map(|body| match body {
-                    Some(body) => Either::Left(held(body, open.take())),
-                    None => Either::Right(held(Text::whole(Bytes::new()), open.take())),
-                }),
+                Ok(mut response) => {
+                    if let Some(stay) =
+                        backend.and_then(|at| forwarding.stay(destination, at, session.arrived.security))
+                    {
+                        stick(response.headers_mut(), stay, counters);
+                    }
+                    shape::change(response.headers_mut(), &route.response_headers);
+                    response.map(|body| match body {
+                        Some(body) => Either::Left(held(body, open.take())),
+                        None => Either::Right(held(Text::whole(Bytes::new()), open.take())),
+                    })
+                }
                 Err(failure) => {
                     counters.count_failure(failure);
-                    fail(failure, version).map(|text| Either::Right(held(Text::whole(text), open.take())))
+                    let response = show(fail(failure, version), failure.word(), session.site.reasons);
+                    response.map(|text| Either::Right(held(Text::whole(text), open.take())))
                 }
             }
         }
     };
     counters.count_answer(response.status());
     Ok(response)
+}
+
+/// An answer that needs no backend.
+fn own<F>(session: &Session<F>, early: Early<'_>, version: Version) -> Response<Text> {
+    let counters = &session.site.counters;
+    let (refusal, wait) = match early {
+        Early::Answered(route, shaped, mut response) => {
+            counters.count_shaped(shaped);
+            shape::change(response.headers_mut(), &route.response_headers);
+            return response.map(Text::whole);
+        }
+        Early::Refused(refusal) => (refusal, None),
+        Early::Limited(refusal, wait) => (refusal, Some(wait)),
+    };
+    counters.count_refusal(refusal);
+    let mut response = show(refuse(refusal, version), refusal.word(), session.site.reasons);
+    if let Some(wait) = wait {
+        // In whole seconds, of which the last one has begun.
+        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response.map(|text| Text::of(refusal, version, text))
+}
+
+/// Tells a client with which backend it stays.
+fn stick(headers: &mut HeaderMap, stay: Stay, counters: &FrontCounters) {
+    let (shaped, cookie) = match stay {
+        Stay::Kept => (Shaped::StickyKept, None),
+        Stay::New(cookie) => (Shaped::StickyNew, Some(cookie)),
+        Stay::Moved(cookie) => (Shaped::StickyMoved, Some(cookie)),
+    };
+    counters.count_shaped(shaped);
+    if let Some(cookie) = cookie {
+        headers.append(SET_COOKIE, cookie);
+    }
 }
 
 /// A body with which a request ends.
@@ -103,83 +126,6 @@ where
         let _held = &open;
         error.into()
     })
-}
-
-/// Checks a request, finds its route and writes its head.
-fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> Result<(Exchange, Wish), Refusal> {
-    let (mut parts, body) = request.into_parts();
-    if parts.method.as_str() == REFUSED
-        && let Some(refusal) = session.life.refused.get()
-    {
-        return Err(refusal);
-    }
-    if parts.version == Version::HTTP_2 {
-        headers::check_values(&parts.headers)?;
-    }
-    let path = target::path(&parts)?;
-    let host = target::host(&parts)?;
-    let named = session.last.borrow_mut().name(host, session.arrived.vip, &session.told.element)?;
-    // `OPTIONS *` is about the whole of a server.
-    let asked = if path.as_str() == "*" { "/" } else { path.path() };
-    let meant = path::normal(asked).map_err(|_| Refusal::PathAboveRoot)?;
-    let group = session.site.routes.find(&named.host, &meant).ok_or(Refusal::NoRoute)?;
-    drop(meant);
-
-    let (wish, change) = match parts.extensions.remove::<Protocol>() {
-        Some(protocol) => {
-            let (of, change) = from_stream(&mut parts.headers, &protocol).ok_or(Refusal::BadMethod)?;
-            parts.method = Method::GET;
-            parts.version = Version::HTTP_11;
-            let client = parts.extensions.remove::<OnUpgrade>().ok_or(Refusal::BadMethod)?;
-            (Wish::Stream(client, of), change)
-        }
-        None => match headers::change(&parts.headers, parts.version) {
-            Change::None => (Wish::Nothing, Change::None),
-            change @ Change::To(_) => (Wish::Connection, change),
-        },
-    };
-    parts.extensions.clear();
-
-    let version = if matches!(wish, Wish::Stream(..)) { Version::HTTP_2 } else { parts.version };
-    if version == Version::HTTP_2 {
-        target::join_cookies(&mut parts.headers);
-    }
-    headers::outgoing(&mut parts.headers, version, change, &named, &session.told);
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        headers::chunked(&mut parts.headers);
-    }
-    let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(match session.arrived.security {
-        Security::Clear => Scheme::HTTP,
-        Security::Tls => Scheme::HTTPS,
-    });
-    uri.authority = Some(named.authority.clone());
-    uri.path_and_query = Some(path);
-    parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::BadTarget)?;
-    let asked = target::normal(&parts.uri).ok_or(Refusal::BadTarget)?;
-    let exchange = Exchange {
-        request: Request::from_parts(parts, RequestBody::Client(body)),
-        asked,
-        group,
-        mode: session.site.mode,
-        client: session.arrived.client,
-        vip: session.arrived.vip,
-    };
-    Ok((exchange, wish))
-}
-
-/// Makes an extended CONNECT (RFC 8441) what HTTP/1.1 has for it.
-///
-/// HTTP/2 needs no key to prove that a server means WebSocket. HTTP/1.1 does, so that no server is tricked by a
-/// script in a browser; there is none here, so any key will do, and that of RFC 6455 §1.3 is one whose answer is known.
-fn from_stream(headers: &mut http::HeaderMap, protocol: &Protocol) -> Option<(StreamOf, Change)> {
-    let name = HeaderValue::from_str(protocol.as_str()).ok()?;
-    headers.remove(CONTENT_LENGTH);
-    if !protocol.as_str().eq_ignore_ascii_case("websocket") {
-        return Some((StreamOf::Other, Change::To(name)));
-    }
-    headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
-    Some((StreamOf::WebSocket, Change::To(name)))
 }
 
 /// The backend's proof for that key.

@@ -3,6 +3,7 @@
 use hyper::{StatusCode, Version};
 
 use super::refusal::Refusal;
+use super::shape::Shaped;
 use crate::datapath::Count;
 use crate::l7::exchange::Failure;
 
@@ -24,6 +25,7 @@ pub struct FrontCounters {
     classes: [Count; 5],
     refusals: [Count; Refusal::COUNT],
     failures: [Count; Failure::COUNT],
+    shaped: [Count; Shaped::COUNT],
 }
 
 /// How clients speak.
@@ -72,6 +74,11 @@ impl FrontCounters {
         self.failures[failure as usize].value()
     }
 
+    /// Requests of which this was made.
+    pub fn shaped(&self, shaped: Shaped) -> u64 {
+        self.shaped[shaped as usize].value()
+    }
+
     /// Sessions that are open.
     pub fn open(&self) -> u64 {
         // The ended ones are read first, so that the difference is never below zero.
@@ -97,6 +104,10 @@ impl FrontCounters {
 
     pub(super) fn count_refusal(&self, refusal: Refusal) {
         self.refusals[refusal as usize].add(1);
+    }
+
+    pub(super) fn count_shaped(&self, shaped: Shaped) {
+        self.shaped[shaped as usize].add(1);
     }
 
     pub(super) fn count_failure(&self, failure: Failure) {

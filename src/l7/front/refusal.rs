@@ -11,9 +11,13 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue}
 use hyper::{Response, StatusCode, Version};
 
 use crate::l7::exchange::Failure;
+use crate::l7::spec::Reasons;
 
 /// RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Why an answer is the balancer's, in debug mode.
+const REASON: HeaderName = HeaderName::from_static("fourseven-reason");
 
 /// Declares the enum, the list of all and their words in one place, so that they cannot disagree.
 macro_rules! refusals {
@@ -102,6 +106,10 @@ refusals! {
     Malformed = "malformed", BAD_REQUEST;
     /// No route takes it.
     NoRoute = "no_route", NOT_FOUND;
+    /// Its source has sent as many as it may (RFC 6585 §4).
+    SourceRate = "source_rate", TOO_MANY_REQUESTS;
+    /// All sources together have sent as many as they may.
+    TotalRate = "total_rate", TOO_MANY_REQUESTS;
 }
 
 impl Refusal {
@@ -109,6 +117,7 @@ impl Refusal {
     const fn proxy_error(self) -> &'static str {
         match self {
             Self::NoRoute => "destination_not_found",
+            Self::SourceRate | Self::TotalRate => "http_request_denied",
             _ => "http_request_error",
         }
     }
@@ -129,7 +138,7 @@ impl Refusal {
 
     /// Whether the connection cannot go on behind it: where the next request begins is not known, or not agreed upon.
     const fn closes(self) -> bool {
-        !matches!(self, Self::NoRoute)
+        !matches!(self, Self::NoRoute | Self::SourceRate | Self::TotalRate)
     }
 }
 
@@ -182,6 +191,15 @@ pub(super) fn fail(failure: Failure, version: Version) -> Response<Bytes> {
     let mut response = answer(status_of(failure), proxy_error_of(failure), failure.word());
     if failure == Failure::ClientGone && version != Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Says in a field of its own why an answer is the balancer's, where that is wanted. Not by default: the field is easy to
+/// look for, in a browser or by a script, and so it is for whoever probes the balancer.
+pub(super) fn show<T>(mut response: Response<T>, word: &'static str, reasons: Reasons) -> Response<T> {
+    if reasons == Reasons::Shown {
+        response.headers_mut().insert(REASON, HeaderValue::from_static(word));
     }
     response
 }

@@ -38,7 +38,7 @@ use super::route::Routes;
 use super::target::Last;
 use super::tunnel;
 use crate::l7::exchange::Forward;
-use crate::l7::spec::{Patience, UpstreamMode};
+use crate::l7::spec::{Patience, Reasons, UpstreamMode};
 use crate::l7::tls::Alpn;
 use crate::packet::Endpoint;
 
@@ -69,6 +69,8 @@ pub struct Site<F> {
     pub mode: UpstreamMode,
     /// How long clients are waited for.
     pub patience: Patience,
+    /// Whether answers that are our own say why in a field of their own.
+    pub reasons: Reasons,
     /// Who sends requests to backends.
     pub forward: Rc<F>,
     /// What is counted.

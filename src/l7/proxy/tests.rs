@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::*;
 use crate::l7::exchange::{Answer, Exchange, Failure};
 use crate::l7::front::Routes;
-use crate::l7::spec::{GroupId, HostPattern, Patience, RouteSpec, UpstreamMode};
+use crate::l7::spec::{GroupId, Patience, Reasons, RouteSpec, UpstreamMode};
 use crate::l7::stack::{DeviceTraits, Offloads, Share, StackSettings};
 use crate::l7::tls::authority::{Authority, Subject};
 use crate::l7::tls::{Certificates, ClientCheck, Setup};
@@ -79,12 +79,12 @@ impl Bench {
         let device = DeviceTraits { mtu: 1500, offloads: Offloads::None };
         let stack = Stack::new(StackSettings::on(device), Share::ALL, [7; 32]);
         let counters = Arc::<FrontCounters>::default();
-        let routes =
-            Routes::new(&[RouteSpec { host: HostPattern::Any, path: "/".to_owned(), group: GroupId(0) }]);
+        let routes = Routes::new(&[RouteSpec::to(GroupId(0))]);
         let site = Rc::new(Site {
             routes: routes.into(),
             mode: UpstreamMode::Pool,
             patience: Patience::default(),
+            reasons: Reasons::Hidden,
             forward: Rc::new(Nobody),
             counters: Arc::clone(&counters),
         });

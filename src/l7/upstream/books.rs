@@ -26,6 +26,8 @@ pub(super) struct Wish {
     pub tuple: FiveTuple,
     pub worker: usize,
     pub want: Want,
+    /// The backend that the client stays with, while that is up and has room.
+    pub prefer: Option<BackendId>,
     /// Backends that have turned it away.
     pub avoid: Vec<BackendId>,
     /// Whether it is the first that the request has.
@@ -151,7 +153,10 @@ impl Books {
             let picked = match wish.want {
                 Want::FreshAt(backend) if full.is_empty() => Some(backend),
                 Want::FreshAt(_) => return outcome,
-                Want::Pool | Want::Fresh => group.balance.pick(time, &wish.tuple, avoid, &mut self.chance),
+                Want::Pool | Want::Fresh => wish
+                    .prefer
+                    .filter(|backend| !avoid.contains(backend) && group.balance.takes(time, *backend))
+                    .or_else(|| group.balance.pick(time, &wish.tuple, avoid, &mut self.chance)),
             };
             let Some(backend) = picked else { return outcome };
             let Some(account) = self.backends.get_mut(backend.index()) else { return outcome };

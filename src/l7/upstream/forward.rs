@@ -69,7 +69,7 @@ impl Upstreams {
         place: usize,
         exchange: Exchange,
     ) -> Result<Answer<AnswerBody>, Failure> {
-        let Exchange { request, mode, client, vip, .. } = exchange;
+        let Exchange { request, backend: prefer, mode, client, vip, .. } = exchange;
         let (reuse, because) = match (group.proxy_protocol, mode) {
             (ProxyProtocol::V2, _) => (Reuse::Single, Some(OpenReason::ProxyProtocol)),
             (ProxyProtocol::None, UpstreamMode::New) => (Reuse::Single, Some(OpenReason::ModeNew)),
@@ -79,6 +79,7 @@ impl Upstreams {
             tuple: FiveTuple { protocol: Protocol::Tcp, source: client, destination: vip },
             worker: self.worker,
             want: if reuse == Reuse::Single { Want::Fresh } else { Want::Pool },
+            prefer,
             avoid: Vec::new(),
             first: true,
             because,

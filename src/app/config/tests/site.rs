@@ -9,8 +9,8 @@ use super::{FULL, anything, read, same};
 use crate::app::config::{Flags, Look, from_flags, render, values};
 use crate::balance::SchedulerKind;
 use crate::l7::spec::{
-    ClientAuth, GroupId, HostPattern, Plan, ProxyProtocol, RouteSpec, UpstreamLimits, UpstreamMode,
-    UpstreamProtocol,
+    ClientAuth, GroupId, HostPattern, PathPattern, Plan, ProxyProtocol, RouteSpec, UpstreamLimits,
+    UpstreamMode, UpstreamProtocol,
 };
 
 const SITE: &str = include_str!("../../../../tests/good/site.toml");
@@ -52,13 +52,17 @@ fn the_example_of_layer_7_says_what_it_means() {
     assert_eq!(names, ["api", "site.2", "site.3", "plain"]);
     assert_eq!(*upstreams, Some(4096));
     let host = |name: &str| HostPattern::Below(name.to_owned());
-    let routes: Vec<_> =
-        sites[0].routes.iter().map(|route| (&route.host, route.path.as_str(), route.group.0)).collect();
+    let of = |route: &RouteSpec| {
+        let PathPattern::Prefix(path) = &route.path else { panic!("{route:?}") };
+        (route.host.clone(), path.clone(), route.groups().map(|group| group.0).collect::<Vec<_>>())
+    };
+    let routes: Vec<_> = sites[0].routes.iter().map(of).collect();
     let exact = HostPattern::Exact("api.example.com".to_owned());
-    let want = [(&exact, "/v1/", 0), (&host("img.example.com"), "/", 1), (&HostPattern::Any, "/old", 2)];
+    let want = [(exact, "/v1/", 0), (host("img.example.com"), "/", 1), (HostPattern::Any, "/old", 2)];
+    let want = want.map(|(host, path, group)| (host, path.to_owned(), vec![group]));
     assert_eq!(routes, want);
     assert_eq!(sites[0].tls.as_ref().unwrap().client, ClientAuth::Optional("tls/ca.pem".into()));
-    assert_eq!(sites[1].routes, [RouteSpec { host: HostPattern::Any, path: "/".into(), group: GroupId(3) }]);
+    assert_eq!(sites[1].routes, [RouteSpec::to(GroupId(3))]);
     assert_eq!((groups[3].scheduler, groups[3].limits), (SchedulerKind::Lc, UpstreamLimits::default()));
     assert_eq!((groups[0].protocol, groups[0].proxy_protocol), (UpstreamProtocol::Http2, ProxyProtocol::V2));
     // Layer 4 has the backends of the group as its own.
@@ -83,7 +87,8 @@ fn a_group_that_only_layer_4_names_leaves_the_routes_of_layer_7_where_they_were(
     let config = checked.config.unwrap();
     let groups = &config.plan.groups;
     let of = |route: &RouteSpec| {
-        (groups[route.group.0].name.clone(), groups[route.group.0].members[0].endpoint.to_string())
+        let group = &groups[route.groups().next().unwrap().0];
+        (group.name.clone(), group.members[0].endpoint.to_string())
     };
     let routes: Vec<_> = config.plan.sites[0].routes.iter().map(of).collect();
     let want =

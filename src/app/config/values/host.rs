@@ -33,6 +33,17 @@ pub fn host_pattern(text: &str) -> Result<HostPattern, Wrong> {
     Ok(HostPattern::Below(name))
 }
 
+/// One host: a name or an address, without a port.
+pub fn host_name(text: &str) -> Result<String, Wrong> {
+    let example = "write a host such as www.example.com";
+    if text.contains('*') {
+        return Err(
+            Wrong::new(format!("{} is a pattern, and one host is needed", quoted(text))).help(example)
+        );
+    }
+    host(&text.to_ascii_lowercase()).map_err(|wrong| wrong.help_or(example))
+}
+
 /// A name that is asked for by SNI.
 pub fn server_name(text: &str) -> Result<String, Wrong> {
     let example = "write the name that is in the backend's certificate, such as api.internal";

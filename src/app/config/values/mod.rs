@@ -5,16 +5,22 @@
 
 mod address;
 mod duration;
+mod field;
 mod host;
 mod number;
 mod path;
+mod rate;
 mod size;
 mod word;
 
 pub use address::{clients, endpoint, listen, prefix};
 pub use duration::{duration, written};
-pub use host::{host_pattern, server_name, written_host};
+pub use field::{
+    answer_status, changed_field_name, cookie_name, field_name, field_value, method, redirect_status,
+};
+pub use host::{host_name, host_pattern, server_name, written_host};
 pub use number::{in_range, port_range, weight};
 pub use path::{file_name, url_path};
+pub use rate::{MOST_REQUESTS, rate, written_rate};
 pub use size::{size, written_size};
 pub use word::{device_name, group_name, one_of, service_name};

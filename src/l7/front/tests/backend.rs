@@ -1,6 +1,6 @@
 //! A backend in memory: a hyper server behind a hyper client, so that heads, bodies, trailers and upgrades are real.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
 
@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::spawn_local;
 
 use super::endpoint;
+use crate::datapath::BackendId;
 use crate::l7::exchange::{Answer, Exchange, Failure, Forward, Origin};
 use crate::l7::spec::GroupId;
 
@@ -53,13 +54,26 @@ pub(super) struct Backend {
     does: Does,
     pub(super) seen: Rc<RefCell<Vec<Seen>>>,
     pub(super) dropped: Rc<RefCell<usize>>,
+    /// The backend that each request was to go to.
+    pub(super) stays: RefCell<Vec<Option<BackendId>>>,
+    /// What clients have asked for.
+    pub(super) asked: RefCell<Vec<String>>,
+    /// Who answers, whoever was to.
+    pub(super) elsewhere: Cell<Option<u32>>,
 }
 
 type Sent = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
 
 impl Backend {
     pub(super) fn new(does: Does) -> Self {
-        Self { does, seen: Rc::default(), dropped: Rc::default() }
+        Self {
+            does,
+            seen: Rc::default(),
+            dropped: Rc::default(),
+            stays: RefCell::default(),
+            asked: RefCell::default(),
+            elsewhere: Cell::default(),
+        }
     }
 
     pub(super) fn heads(&self) -> Vec<String> {
@@ -87,6 +101,10 @@ impl Forward for Backend {
 
     async fn forward(&self, exchange: Exchange) -> Result<Answer<Incoming>, Failure> {
         let mut dropped = Dropped(Rc::clone(&self.dropped), false);
+        self.stays.borrow_mut().push(exchange.backend);
+        self.asked.borrow_mut().push(exchange.asked.to_string());
+        // The backend that is asked for answers, or else the first one.
+        let number = self.elsewhere.get().or(exchange.backend.map(|backend| backend.0 + 1)).unwrap_or(1);
         if let Does::Fail(failure) = self.does {
             dropped.1 = true;
             return Err(failure);
@@ -117,7 +135,7 @@ impl Forward for Backend {
         dropped.1 = true;
         Ok(Answer {
             response: response?,
-            backend: Some(endpoint("10.0.0.1:8080")),
+            backend: Some(endpoint(&format!("10.0.0.{number}:8080"))),
             upstream: Some(Origin::New),
             tries: 1,
             cache: None,

@@ -79,15 +79,13 @@ fn the_exchange_carries_what_was_asked_for_and_where_it_goes() {
 fn a_request_that_no_route_takes_gets_404_and_the_connection_goes_on() {
     run(async {
         let mut bench = Bench::clear(Does::Echo);
-        let routes = Routes::new(&[RouteSpec {
-            host: HostPattern::Exact("b".into()),
-            path: "/".into(),
-            group: GroupId(0),
-        }]);
+        let routes =
+            Routes::new(&[RouteSpec { host: HostPattern::Exact("b".into()), ..RouteSpec::to(GroupId(0)) }]);
         let site = Site {
             routes: routes.into(),
             mode: UpstreamMode::Pool,
             patience: PATIENCE,
+            reasons: Reasons::Hidden,
             forward: Rc::clone(&bench.backend),
             counters: FrontCounters::default().into(),
         };

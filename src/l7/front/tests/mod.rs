@@ -5,6 +5,7 @@ mod heads;
 mod messages;
 mod patience;
 mod protocols;
+mod routes;
 mod upgrades;
 
 use std::rc::Rc;
@@ -16,7 +17,7 @@ use tokio::task::LocalSet;
 
 use self::backend::{Backend, Does};
 use super::{Arrived, FrontCounters, Refusal, Routes, Security, Site, serve};
-use crate::l7::spec::{GroupId, HostPattern, Patience, RouteSpec, UpstreamMode};
+use crate::l7::spec::{GroupId, HostPattern, PathPattern, Patience, Reasons, RouteSpec, UpstreamMode};
 use crate::l7::tls::Alpn;
 
 fn endpoint(text: &str) -> crate::packet::Endpoint {
@@ -41,20 +42,25 @@ struct Bench {
 impl Bench {
     /// Serves a connection. Must run in a `LocalSet`.
     fn serve(does: Does, alpn: Option<Alpn>, security: Security) -> Self {
-        let backend = Rc::new(Backend::new(does));
         let routes = Routes::new(&[
-            RouteSpec { host: HostPattern::Any, path: "/".to_owned(), group: GroupId(0) },
+            RouteSpec::to(GroupId(0)),
             RouteSpec {
                 host: HostPattern::Exact("api.example.com".to_owned()),
-                path: "/v1".to_owned(),
-                group: GroupId(1),
+                path: PathPattern::Prefix("/v1".to_owned()),
+                ..RouteSpec::to(GroupId(1))
             },
-            RouteSpec { host: HostPattern::Any, path: "/admin".to_owned(), group: GroupId(2) },
+            RouteSpec { path: PathPattern::Prefix("/admin".to_owned()), ..RouteSpec::to(GroupId(2)) },
         ]);
+        Self::with(routes, Reasons::Hidden, does, alpn, security)
+    }
+
+    fn with(routes: Routes, reasons: Reasons, does: Does, alpn: Option<Alpn>, security: Security) -> Self {
+        let backend = Rc::new(Backend::new(does));
         let site = Rc::new(Site {
             routes: routes.into(),
             mode: UpstreamMode::Pool,
             patience: PATIENCE,
+            reasons,
             forward: Rc::clone(&backend),
             counters: FrontCounters::default().into(),
         });

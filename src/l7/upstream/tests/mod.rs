@@ -6,6 +6,7 @@ mod caps;
 mod pooling;
 mod retries;
 mod steady;
+mod sticky;
 mod streams;
 mod tls;
 mod trials;

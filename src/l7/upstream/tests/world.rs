@@ -22,7 +22,7 @@ use tokio::io::DuplexStream;
 
 use super::wire::{End, Peer, connection};
 use crate::balance::{BackendSpec, PassiveHealth, SchedulerKind, Weight};
-use crate::datapath::WorkerId;
+use crate::datapath::{BackendId, WorkerId};
 use crate::l7::connect::{Connect, Link};
 use crate::l7::exchange::{Exchange, Failure, Forward, Origin, RequestBody};
 use crate::l7::spec::{
@@ -155,6 +155,7 @@ pub(super) struct World {
     pub upstreams: Rc<Upstreams>,
     /// Where the next requests' upstreams come from.
     pub mode: Rc<Cell<UpstreamMode>>,
+    pub prefer: Rc<Cell<Option<BackendId>>>,
 }
 
 impl World {
@@ -165,7 +166,7 @@ impl World {
     pub(super) fn on(shared: Arc<Shared>, worker: u8) -> Self {
         let wires = Wires::default();
         let upstreams = Upstreams::new(Arc::clone(&shared), WorkerId(worker), Rc::new(wires.clone()));
-        Self { shared, wires, upstreams: Rc::new(upstreams), mode: Rc::default() }
+        Self { shared, wires, upstreams: Rc::new(upstreams), mode: Rc::default(), prefer: Rc::default() }
     }
 
     /// With one backend that is a hyper server.
@@ -239,6 +240,7 @@ impl World {
             request: request.map(RequestBody::Client),
             asked,
             group: GroupId(group),
+            backend: self.prefer.get(),
             mode: self.mode.get(),
             client: endpoint("198.51.100.7:40000"),
             vip: endpoint("203.0.113.1:80"),

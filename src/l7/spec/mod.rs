@@ -1,17 +1,28 @@
 //! What layer 7 is to do, as configured: sites, their routes, and groups of backends.
 //!
 //! ```text
-//!   SiteSpec ── listen, TLS ──▶ RouteSpec: host, path ──▶ GroupSpec: scheduler, backends, limits
+//!   SiteSpec ── listen, TLS ──▶ RouteSpec: host, path, … ── Action ──▶ GroupSpec: scheduler, backends, limits
 //! ```
 //!
 //! All of it is plain and checked already: names are unique, ids are in range, durations make sense. Files are named, not
 //! read. Whoever makes a [`Plan`] in another way than from a configuration must keep that.
+
+mod cache;
+mod route;
+mod shape;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::balance::{BackendSpec, SchedulerKind};
 use crate::packet::Endpoint;
+
+pub use cache::CacheSpec;
+pub use route::{
+    Action, Condition, ForwardSpec, HostPattern, MirrorSpec, PathPattern, PathRewrite, RedirectScheme,
+    RedirectSpec, RespondSpec, RouteSpec, Share, StickySpec, ValuePattern,
+};
+pub use shape::{Coding, CompressSpec, FieldChanges, Rate, RateLimits, RatePeriod};
 
 /// All of it.
 #[derive(Clone, Debug, Default)]
@@ -45,34 +56,20 @@ pub struct SiteSpec {
     pub patience: Patience,
     /// What is kept of answers; `None` for nothing.
     pub cache: Option<CacheSpec>,
+    /// How many requests are taken, before it is known what for.
+    pub limits: RateLimits,
+    /// Whether answers that are the balancer's own say why in a field of their own.
+    pub reasons: Reasons,
 }
 
-/// What is kept of answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheSpec {
-    /// The bound of all that is held: heads, bodies, also those on their way, and names.
-    pub max_bytes: usize,
-    /// The largest body that is kept.
-    pub max_body: usize,
-    /// For how long a stale answer is given where no backend can be reached (RFC 9111 §4.2.4).
-    pub stale_if_unreachable: Duration,
-    /// Who may purge.
-    pub purge: Vec<ipnet::IpNet>,
-}
-
-impl CacheSpec {
-    /// The least that can be held.
-    pub const LEAST_BYTES: usize = 64 << 10;
-
-    /// With this bound, and otherwise the defaults.
-    pub fn with(max_bytes: usize) -> Self {
-        Self {
-            max_bytes,
-            max_body: max_bytes / 8,
-            stale_if_unreachable: Duration::from_hours(1),
-            purge: Vec::new(),
-        }
-    }
+/// Whether answers that are the balancer's own say why in a field of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reasons {
+    /// They do not.
+    #[default]
+    Hidden,
+    /// They do.
+    Shown,
 }
 
 /// Where upstreams come from.
@@ -118,29 +115,6 @@ pub enum ClientAuth {
     Optional(PathBuf),
     /// They must show one that is signed by these.
     Required(PathBuf),
-}
-
-/// Where some of the requests go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteSpec {
-    /// The host that it is for.
-    pub host: HostPattern,
-    /// What the path begins with, by whole segments: `/v1` and `/v1/` both take `/v1` and `/v1/x`, never `/v10`.
-    /// `/` takes all.
-    pub path: String,
-    /// Where to.
-    pub group: GroupId,
-}
-
-/// A host, in lower case and without a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// Any, or none.
-    Any,
-    /// This one.
-    Exact(String),
-    /// All below this one: `*.example.com` is kept as `example.com`, and does not take that itself.
-    Below(String),
 }
 
 /// How long clients are waited for.
