@@ -9,6 +9,7 @@
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use rustls::{KeyLog, KeyLogFile};
@@ -18,11 +19,14 @@ use crate::app::certificates;
 use crate::app::config::Config;
 use crate::app::output;
 use crate::app::record::Both;
-use crate::app::report::{Connections, GroupCounts, Layer7 as Report, SiteCounts, UpstreamCounts, WordCount};
+use crate::app::report::{
+    CacheCounts, Connections, GroupCounts, Layer7 as Report, SiteCounts, UpstreamCounts, WordCount,
+};
 use crate::app::upstream::KernelConnect;
 use crate::datapath::{Arrival, Datapath, Decision, Instant, Listening, Outbox, Verdict, WorkerId};
 use crate::io::Stop;
 use crate::l7::access::AccessLog;
+use crate::l7::cache::{Cache, Caching, Clock, Detail, Handling};
 use crate::l7::exchange::Failure;
 use crate::l7::front::{Cut, FrontCounters, Refusal, Routes, Shaped, Site, Spoken};
 use crate::l7::proxy::Proxy;
@@ -45,6 +49,8 @@ struct Shared {
     routes: Vec<Arc<Routes>>,
     terminators: Vec<Option<Terminator>>,
     upstreams: Arc<upstream::Shared>,
+    /// By site.
+    caches: Vec<Option<Arc<Cache>>>,
     limit: SessionLimit,
     logs: AccessLogs,
     /// By worker.
@@ -90,6 +96,10 @@ impl Layer7 {
                 group.tls.as_ref().map(client).transpose().with_context(|| format!("backends {}", group.name))
             })
             .collect::<anyhow::Result<_>>()?;
+        // Not the user's seed: a client must not know which names share a place.
+        let unknown = seed.last_chunk().copied().map_or(0, u64::from_be_bytes);
+        let clock = Clock::starting_at(since_1970());
+        let cache = |site: &SiteSpec| Some(Cache::new(site.cache.clone()?, clock, unknown));
         let draw = config.seed.unwrap_or(seed.first_chunk().copied().map_or(0, u64::from_be_bytes));
         let routes = |site: &SiteSpec| Arc::new(Routes::with(&site.routes, &site.limits, &plan.groups, draw));
         let counters = || Arc::new(FrontCounters::default());
@@ -100,6 +110,7 @@ impl Layer7 {
         Ok(Self(Arc::new(Shared {
             routes: plan.sites.iter().map(routes).collect(),
             terminators,
+            caches: plan.sites.iter().map(cache).collect(),
             upstreams: upstream::Shared::new(plan, security, config.health, draw)?,
             settings: StackSettings::on(device),
             seed,
@@ -137,14 +148,15 @@ impl Layer7 {
         let parts = shared.plan.sites.iter().zip(&shared.routes).zip(&shared.terminators);
         for (place, ((spec, routes), terminator)) in parts.enumerate() {
             let counters = counts.and_then(|counts| counts.sites.get(place));
+            let cache = shared.caches.get(place).cloned().flatten();
             let site = Rc::new(Site {
                 routes: Arc::clone(routes),
                 mode: spec.upstreams,
                 patience: spec.patience,
                 requests: spec.requests,
                 log: shared.logs.of(place).map(|log| Rc::new(log) as Rc<dyn AccessLog>),
+                forward: Rc::new(Caching::new(Rc::clone(&upstreams), cache)),
                 reasons: spec.reasons,
-                forward: Rc::clone(&upstreams),
                 counters: counters.map(Arc::clone).unwrap_or_default(),
             });
             let secure = terminator.clone().map(Rc::new);
@@ -169,7 +181,8 @@ impl Layer7 {
             let counters: Vec<_> =
                 shared.counts.iter().filter_map(|worker| worker.sites.get(place)).collect();
             let handshakes = shared.terminators.get(place).and_then(Option::as_ref).map(Terminator::counts);
-            site_counts(&site.name, &counters, handshakes.as_ref())
+            let cache = shared.caches.get(place).and_then(Option::as_ref).map(|cache| cache_counts(cache));
+            SiteCounts { cache, ..site_counts(&site.name, &counters, handshakes.as_ref()) }
         });
         let groups = shared.upstreams.report();
         Report {
@@ -198,7 +211,7 @@ fn key_log_file() -> Option<Arc<dyn KeyLog>> {
 
 /// Layer 7 of one worker, as its driver knows it.
 pub struct WorkerProxy {
-    proxy: Proxy<Upstreams>,
+    proxy: Proxy<Caching<Upstreams>>,
     shared: Arc<Shared>,
     worker: WorkerId,
     /// What others know of the stack's counts.
@@ -292,7 +305,23 @@ fn site_counts(
         sessions: sum(&|counters| counters.sessions.value()),
         requests: versions.iter().map(|(_, count)| count).sum(),
         ends: occurred(ends),
+        cache: None,
     }
+}
+
+fn cache_counts(cache: &Cache) -> CacheCounts {
+    let (held, most) = cache.bytes();
+    let counters = cache.counters();
+    let handled = Handling::ALL.iter().map(|&handling| (handling.word(), counters.handled(handling)));
+    let detailed = Detail::ALL.iter().map(|&detail| (detail.word(), counters.detailed(detail)));
+    let ends = handled.chain(counters.others()).chain(detailed);
+    CacheCounts { held: held as u64, most: most as u64, ends: occurred(ends) }
+}
+
+/// The time of day, once: from here on the cache counts it by the clock that timers have.
+#[expect(clippy::disallowed_methods, reason = "this is where layer 7 is told the time of day")]
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn group_counts(group: &GroupReport) -> GroupCounts {

@@ -11,7 +11,9 @@ use crate::datapath::{BackendTotals, Outcome, Totals};
 mod layer7;
 
 pub use crate::app::record::Summary as Capture;
-pub use layer7::{Connections, GroupCounts, Layer7, LogCounts, SiteCounts, UpstreamCounts, WordCount};
+pub use layer7::{
+    CacheCounts, Connections, GroupCounts, Layer7, LogCounts, SiteCounts, UpstreamCounts, WordCount,
+};
 
 /// What happened to packets and flows, up to one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -18,6 +18,7 @@ mod access_log;
 mod answers;
 mod backends;
 mod between;
+mod cache;
 mod check;
 mod conditions;
 mod files;

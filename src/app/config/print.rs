@@ -97,6 +97,12 @@ fn site(f: &mut fmt::Formatter<'_>, site: &SiteSpec, groups: &[GroupSpec]) -> fm
         writeln!(f, "max_body    = \"{}\"", written_size(usize::try_from(bytes).unwrap_or(usize::MAX)))?;
     }
     writeln!(f, "max_streams = {}", requests.streams)?;
+    if let Some(cache) = &site.cache {
+        writeln!(f, "\n[service.cache]\nmax_bytes            = \"{}\"", written_size(cache.max_bytes))?;
+        writeln!(f, "max_body             = \"{}\"", written_size(cache.max_body))?;
+        writeln!(f, "stale_if_unreachable = \"{}\"", written(cache.stale_if_unreachable))?;
+        writeln!(f, "purge                = [{}]", list(&cache.purge))?;
+    }
     site.routes.iter().try_for_each(|route| print_route::route(f, route, groups))
 }
 

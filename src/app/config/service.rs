@@ -9,7 +9,7 @@ use super::check::Check;
 use super::mistake::Mistake;
 use super::reader::{Reader, Table};
 use super::source::Span;
-use super::{access_log, backends, patience, requests, route, shape, tls, values};
+use super::{access_log, backends, cache, patience, requests, route, shape, tls, values};
 use crate::balance::Listen;
 
 /// A service as somebody wrote it.
@@ -43,6 +43,8 @@ pub struct Draft {
     pub requests: requests::Draft,
     /// `access_log` and `access_log_format`.
     pub access_log: access_log::Draft,
+    /// `cache`.
+    pub cache: cache::Draft,
     /// `request_headers`, `response_headers` and `compress`.
     pub defaults: shape::DefaultsDraft,
     /// `limit`.
@@ -68,7 +70,8 @@ pub enum Layer {
 const MODES: [(&str, Layer); 2] = [("l4", Layer::L4), ("l7", Layer::L7)];
 
 /// The keys that only layer 7 has.
-const OF_LAYER_7: [&str; 14] = [
+const OF_LAYER_7: [&str; 15] = [
+    "cache",
     "upstreams",
     "tls",
     "client_ca",
@@ -110,6 +113,7 @@ impl Draft {
             patience: patience::Draft::read(reader, &mut table),
             requests: requests::Draft::read(reader, &mut table),
             access_log: access_log::Draft::read(reader, &mut table),
+            cache: cache::Draft::read(reader, &mut table),
             defaults: shape::DefaultsDraft::read(reader, &mut table),
             limit: shape::LimitDraft::read(reader, &mut table),
             debug: table.truth(reader, "debug"),
@@ -118,7 +122,6 @@ impl Draft {
         };
         draft.incomplete = reader.count() > before;
         draft.of_layer_7 = OF_LAYER_7.iter().filter_map(|key| Some((*key, table.place(key)?))).collect();
-        table.not_yet(reader, "cache", "leave it out: each request goes to a backend");
         table.finish(reader);
         draft
     }

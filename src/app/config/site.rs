@@ -67,6 +67,7 @@ impl Site {
         let requests = draft.requests.check(check);
         let access_log = draft.access_log.check(check).or(logs);
         draft.access_log.check_use(check, access_log.is_some());
+        let cache = draft.cache.check(check);
         Self {
             name: draft.name_span(),
             spec: SiteSpec {
@@ -78,6 +79,7 @@ impl Site {
                 patience,
                 requests,
                 access_log,
+                cache,
                 limits: draft.limit.check(check),
                 reasons: match draft.debug.as_ref().map(Spanned::get_ref) {
                     Some(true) => Reasons::Shown,

@@ -71,6 +71,20 @@ pub struct SiteCounts {
     pub requests: u64,
     /// What was answered, and what else became of sessions and requests; only what occurred.
     pub ends: Vec<WordCount>,
+    /// What its cache did, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheCounts>,
+}
+
+/// The cache of one site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CacheCounts {
+    /// Bytes that it holds.
+    pub held: u64,
+    /// Bytes that it may hold.
+    pub most: u64,
+    /// What it did with requests, in the words of its `Cache-Status`, and what else occurred; only what occurred.
+    pub ends: Vec<WordCount>,
 }
 
 /// One backend of one group.
@@ -127,6 +141,14 @@ impl fmt::Display for Layer7 {
             sites.add_row([site.name.clone(), number(site.sessions), number(site.requests)]);
         }
         right(&mut sites, 1..3);
+        let mut caches = plain(&["cache of", "hits", "requests", "share", "bytes held", "of"]);
+        for (site, cache) in self.sites.iter().filter_map(|site| Some((site, site.cache.as_ref()?))) {
+            let hits = cache.ends.iter().find(|end| end.word == "hit").map_or(0, |end| end.count);
+            let share = share(hits, site.requests);
+            let (requests, held, most) = (number(site.requests), number(cache.held), number(cache.most));
+            caches.add_row([site.name.clone(), number(hits), requests, share, held, most]);
+        }
+        right(&mut caches, 1..6);
         let mut upstreams = plain(&[
             "group",
             "backend",
@@ -165,9 +187,12 @@ impl fmt::Display for Layer7 {
         let of_upstreams = self.upstreams.iter().flat_map(|upstream| {
             upstream.ends.iter().map(|end| (format!("{} {}", upstream.group, upstream.backend), end))
         });
+        let of_caches = self.sites.iter().filter_map(|site| Some((site, site.cache.as_ref()?)));
+        let of_caches = of_caches
+            .flat_map(|(site, cache)| cache.ends.iter().map(|end| (format!("{} cache", site.name), end)));
         let of_groups =
             self.groups.iter().flat_map(|group| group.ends.iter().map(|end| (group.group.clone(), end)));
-        for (of, end) in of_sites.chain(of_groups).chain(of_upstreams) {
+        for (of, end) in of_sites.chain(of_caches).chain(of_groups).chain(of_upstreams) {
             ends.add_row([of, end.word.to_owned(), number(end.count)]);
         }
         right(&mut ends, 2..3);
@@ -176,7 +201,7 @@ impl fmt::Display for Layer7 {
             logs.add_row([log.target.clone(), number(log.written), number(log.dropped)]);
         }
         right(&mut logs, 1..3);
-        for mut table in [sites, upstreams, ends, logs] {
+        for mut table in [sites, caches, upstreams, ends, logs] {
             table.set_content_arrangement(ContentArrangement::Disabled);
             if table.row_count() > 0 {
                 writeln!(f, "\n{}", table.trim_fmt())?;
@@ -213,6 +238,14 @@ mod tests {
                 sessions: 1200,
                 requests: 4000,
                 ends: vec![WordCount { word: "2xx", count: 4000 }],
+                cache: Some(CacheCounts {
+                    held: 20_000,
+                    most: 65_536,
+                    ends: vec![
+                        WordCount { word: "hit", count: 3000 },
+                        WordCount { word: "uri-miss", count: 1000 },
+                    ],
+                }),
             }],
             upstreams: vec![upstream("10.47.2.4:8080", 10, 990), upstream("10.47.2.5:8080", 1000, 2000)],
             groups: vec![GroupCounts {
@@ -234,6 +267,8 @@ mod tests {
             "api 10.47.2.4:8080 1,000 25.0 % 10 990 99.0 % 2 1",
             "10.47.2.5:8080 3,000 75.0 % 1,000 2,000 66.7 % 2 1",
             "site 2xx 4,000",
+            "site 3,000 4,000 75.0 % 20,000 65,536",
+            "site cache uri-miss 1,000",
             "api 10.47.2.5:8080 connect_failed 3",
             "api retries 7",
             "access.log 3,990 10",
@@ -248,6 +283,7 @@ mod tests {
         let json = serde_json::to_value(some()).unwrap();
         assert_eq!(json["connections"]["opened"], 1200);
         assert_eq!(json["sites"][0]["ends"][0], serde_json::json!({ "word": "2xx", "count": 4000 }));
+        assert_eq!(json["sites"][0]["cache"]["held"], 20_000);
         assert_eq!(json["upstreams"][1]["reused"], 2000);
     }
 }

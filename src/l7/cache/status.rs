@@ -48,6 +48,7 @@ impl fmt::Display for CacheStatus {
         f.write_str(NAME)?;
         match self.handling {
             Handling::Hit => f.write_str("; hit")?,
+            Handling::Nothing => {}
             handling => write!(f, "; fwd={handling}")?,
         }
         if let Some(status) = self.forwarded {
@@ -88,6 +89,8 @@ words! {
         Method = "method",
         /// The cache was not asked.
         Bypass = "bypass",
+        /// Neither: the cache had nothing, and was not to ask for it, or was told to forget something.
+        Nothing = "none",
     }
 }
 
@@ -128,8 +131,10 @@ words! {
         CutOff = "cut-off",
         /// Something was invalidated while it came.
         Invalidated = "invalidated",
-        /// It is a part of something, of a kind that is not stored.
-        PartNotStored = "part-not-stored",
+        /// Its end is that of the connection: nobody can tell whether it is whole.
+        Unframed = "unframed",
+        /// A part of something that is not stored was asked for.
+        Part = "part",
         /// A stale answer was given while a new one is fetched.
         StaleWhileRevalidate = "stale-while-revalidate",
         /// A stale answer was given, as the backend failed.
@@ -138,8 +143,10 @@ words! {
         MaxStale = "max-stale",
         /// The backend has said that what is stored is still right.
         Revalidated = "revalidated",
-        /// No backend could be had for it, and the client is told so.
-        Failed = "failed",
+        /// It was to be forgotten.
+        Purge = "purge",
+        /// It was to be forgotten, by somebody who may not say so.
+        PurgeForbidden = "purge-forbidden",
     }
 }
 

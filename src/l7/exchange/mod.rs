@@ -48,6 +48,29 @@ pub struct Exchange {
     pub trace: Trace,
 }
 
+impl Exchange {
+    /// The same without a body, and with a trace of its own.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = self.request.method().clone();
+        *request.uri_mut() = self.request.uri().clone();
+        *request.version_mut() = self.request.version();
+        *request.headers_mut() = self.request.headers().clone();
+        Self {
+            request,
+            asked: self.asked.clone(),
+            group: self.group,
+            backend: self.backend,
+            purpose: self.purpose,
+            mode: self.mode,
+            client: self.client,
+            vip: self.vip,
+            trace: Trace::default(),
+        }
+    }
+}
+
 /// What a request is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {

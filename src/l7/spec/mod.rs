@@ -7,6 +7,7 @@
 //! All of it is plain and checked already: names are unique, ids are in range, durations make sense. Files are named, not
 //! read. Whoever makes a [`Plan`] in another way than from a configuration must keep that.
 
+mod cache;
 mod limits;
 mod log;
 mod route;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use crate::balance::{BackendSpec, SchedulerKind};
 use crate::packet::Endpoint;
 
+pub use cache::CacheSpec;
 pub use limits::{ClientLimits, Patience, RequestLimits, Statuses, UpstreamLimits};
 pub use log::{LogFormat, LogSpec, LogTarget};
 pub use route::{
@@ -61,6 +63,8 @@ pub struct SiteSpec {
     pub requests: RequestLimits,
     /// Where requests are logged; `None` for nowhere.
     pub access_log: Option<LogSpec>,
+    /// What is kept of answers; `None` for nothing.
+    pub cache: Option<CacheSpec>,
     /// How many requests are taken, before it is known what for.
     pub limits: RateLimits,
     /// Whether answers that are the balancer's own say why in a field of their own.
@@ -79,6 +83,7 @@ impl SiteSpec {
             patience: Patience::default(),
             requests: RequestLimits::default(),
             access_log: None,
+            cache: None,
             limits: RateLimits::default(),
             reasons: Reasons::default(),
         }

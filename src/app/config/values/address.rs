@@ -97,6 +97,25 @@ pub fn prefix(text: &str) -> Result<IpNet, Wrong> {
     Ok(net)
 }
 
+/// `10.47.1.7` or `10.47.1.0/24`: addresses of clients.
+pub fn clients(text: &str) -> Result<IpNet, Wrong> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address));
+    }
+    let net = text.parse::<IpNet>().map_err(|_| {
+        Wrong::new(format!("{} is no address and no prefix", quoted(text)))
+            .help("write an address or a prefix, such as 10.47.1.7 or 10.47.1.0/24")
+    })?;
+    if net != net.trunc() {
+        return Err(Wrong::new(format!("{} has bits set behind its prefix", quoted(text))).help(format!(
+            "write {} or {}",
+            net.trunc(),
+            net.addr()
+        )));
+    }
+    Ok(net)
+}
+
 /// The address that follows; the network address itself may be all zeros.
 fn after(address: IpAddr) -> IpAddr {
     match address {

@@ -14,7 +14,7 @@ mod size;
 mod size_range;
 mod word;
 
-pub use address::{endpoint, listen, prefix};
+pub use address::{clients, endpoint, listen, prefix};
 pub use duration::{duration, written};
 pub use field::{
     answer_status, changed_field_name, cookie_name, field_name, field_value, method, redirect_status,
