@@ -49,7 +49,7 @@ fn look_up(criterion: &mut Criterion) {
     headers.insert("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0)".parse().unwrap());
     headers.insert("cookie", "session=0123456789abcdef; theme=dark; beta=no".parse().unwrap());
     let asked = |number: usize, kind: usize| {
-        let host = if number % 10 == 0 {
+        let host = if number.is_multiple_of(10) {
             format!("www.host{number}.example.com")
         } else {
             format!("host{number}.example.com")

@@ -46,7 +46,7 @@ fn tshark(file: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     if !filter.is_empty() {
         arguments.extend(["-Y", filter]);
     }
-    fields.iter().for_each(|field| arguments.extend(["-e", field]));
+    arguments.extend(fields.iter().flat_map(|field| ["-e", field]));
     let text = String::from_utf8(output("tshark", &arguments)).unwrap();
     text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
 }
@@ -196,7 +196,7 @@ fn what_the_lab_writes_opens_in_tshark_and_tcpdump_and_tells_what_was_decided() 
     assert_eq!(ids.len() as u64, came + originated);
 
     let lines = output("tcpdump", &["-n", "-r", file_name]);
-    assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), sights);
+    assert_eq!(String::from_utf8_lossy(&lines).lines().count(), sights);
     let seen = tshark(&file, "", &["frame.packet_id", "frame.interface_name", "frame.comment", "ip.dst"]);
     assert_eq!(seen.len(), sights);
     // What an ICMP error quotes may never have been finished; all else is right.

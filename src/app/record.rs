@@ -38,7 +38,6 @@ const MOST_SECRETS: usize = 16_384;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// What is written, and where.
-#[expect(clippy::doc_markdown, reason = "these comments are the help that is printed")]
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Options {
     /// Write each packet as it came and as it left, with what was decided about it, to this pcapng file, for Wireshark,
@@ -246,7 +245,8 @@ fn comment(config: &Config, options: &Options) -> String {
         config.tun.name
     );
     if !options.filter.is_empty() {
-        comment += &format!("; filter: {}", options.filter.join(" "));
+        comment += "; filter: ";
+        comment += &options.filter.join(" ");
     }
     if !config.plan.sites.is_empty() {
         comment += "; the connections of layer 7 to backends are the kernel's and not in this file";

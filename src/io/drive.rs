@@ -175,7 +175,13 @@ impl<D: Datapath> Worker<D> {
         counters.received.add(1);
         counters.received_bytes.add(self.frame.packet().len() as u64);
         if self.frame.packet().is_empty() {
-            return counters.count(Outcome::Dropped, Reason::Malformed);
+            counters.count(Outcome::Dropped, Reason::Malformed);
+            if let Some(tap) = &mut self.ends.tap {
+                tap.came(&mut self.frame);
+                let verdict = Verdict::Drop(Reason::Malformed);
+                tap.decided(now, &mut self.frame, verdict, Decision::default());
+            }
+            return;
         }
         let Self { core, ends, out, frame, .. } = self;
         handle(core, ends, out, now, frame, Arrival::Queue);

@@ -80,7 +80,9 @@ pub fn run_workers<D: Datapath + Send>(
     options: &WorkerOptions,
 ) -> Result<Vec<D>, IoError> {
     let mut team = Worker::team(cores, queues, counters)?;
-    team.iter_mut().for_each(|worker| worker.tell(options.taps.as_ref()));
+    for worker in &mut team {
+        worker.tell(options.taps.as_ref());
+    }
     let processors = options.pinning.processors(team.len());
     let mut first_error = None;
     let mut team: Vec<Worker<D>> = thread::scope(|scope| {

@@ -28,11 +28,17 @@ pub struct Draft {
     format: Option<Spanned<String>>,
 }
 
+/// Where a log goes, as one place says.
+#[derive(Clone, Debug)]
+enum Target {
+    Nowhere,
+    To(LogTarget),
+}
+
 /// What one place says.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
-    /// Where to; `None` where that is not said, `Some(None)` for nowhere.
-    target: Option<Option<LogTarget>>,
+    target: Option<Target>,
     format: Option<LogFormat>,
 }
 
@@ -45,14 +51,14 @@ impl Draft {
     /// Checks them.
     pub fn check(&self, check: &mut Check) -> Said {
         let target = match self.target.as_ref().map(|text| text.get_ref().as_str()) {
-            Some(STDOUT) => Some(Some(LogTarget::Stdout)),
-            Some(OFF) => Some(None),
+            Some(STDOUT) => Some(Target::To(LogTarget::Stdout)),
+            Some(OFF) => Some(Target::Nowhere),
             _ => check
                 .value(self.target.as_ref(), |text| {
                     // A relative one is where the program runs: a log is no part of what stands beside the configuration.
                     values::file_name(text, Path::new("")).map_err(|wrong| wrong.help(EXAMPLE))
                 })
-                .map(|path| Some(LogTarget::File(path))),
+                .map(|path| Target::To(LogTarget::File(path))),
         };
         let format =
             check.value(self.format.as_ref(), |word| values::one_of("`access_log_format`", word, &FORMATS));
@@ -72,7 +78,9 @@ impl Draft {
 impl Said {
     /// The log of a service that says this, where the top of the file says `otherwise`.
     pub fn or(&self, otherwise: &Self) -> Option<LogSpec> {
-        let target = self.target.clone().or_else(|| otherwise.target.clone()).flatten()?;
+        let Target::To(target) = self.target.clone().or_else(|| otherwise.target.clone())? else {
+            return None;
+        };
         Some(LogSpec { target, format: self.format.or(otherwise.format).unwrap_or_default() })
     }
 }

@@ -17,6 +17,7 @@ const MOST_STREAMS: u32 = 10_000;
 const MOST_CONNECTIONS: usize = 10_000_000;
 
 /// `[service.requests]` as somebody wrote it.
+#[expect(clippy::struct_field_names, reason = "they are called what their keys are")]
 #[derive(Debug, Default)]
 pub struct Draft {
     max_head: Option<Spanned<String>>,

@@ -17,7 +17,7 @@ const WITH_PORTS: [u8; 3] = [TCP, UDP, 132];
 
 /// Why words are no filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("filter: {why}{}", place(.word))]
+#[error("filter: {why}{}", place(.word.as_deref()))]
 pub struct FilterError {
     /// What is wrong.
     pub why: &'static str,
@@ -25,8 +25,8 @@ pub struct FilterError {
     pub word: Option<String>,
 }
 
-fn place(word: &Option<String>) -> String {
-    word.as_ref().map_or_else(|| ", at its end".into(), |word| format!(", at `{word}`"))
+fn place(word: Option<&str>) -> String {
+    word.map_or_else(|| ", at its end".into(), |word| format!(", at `{word}`"))
 }
 
 impl FromStr for Filter {
@@ -244,7 +244,7 @@ impl Parser {
             }
             Kind::PortRange => {
                 let (first, last) = word.split_once('-').unwrap_or((&word, &word));
-                let [first, last] = [first, last].map(|port| port.parse::<u16>());
+                let [first, last] = [first, last].map(str::parse::<u16>);
                 let (Ok(first), Ok(last)) = (first, last) else { return Err(bad("not a range of ports")) };
                 What::Ports(first.min(last), first.max(last))
             }

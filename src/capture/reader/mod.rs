@@ -173,5 +173,5 @@ fn hexadecimal(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "nothing".into();
     }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"))
 }

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{HEADER, Statistics, Timestamp, Way};
+use super::{HEADER, HEADER_LENGTH, Statistics, Timestamp, Way};
 use crate::capture::link::LinkType;
 use crate::capture::words::APPLICATION;
 
@@ -80,7 +80,7 @@ impl Blocks {
             block.time(sight.time);
             let kept = u32::try_from(sight.bytes.len() + HEADER).unwrap_or(u32::MAX);
             block.u32(kept);
-            block.u32(sight.original_length.saturating_add(HEADER as u32).max(kept));
+            block.u32(sight.original_length.saturating_add(HEADER_LENGTH).max(kept));
             block.bytes.extend_from_slice(&sight.header);
             block.bytes.extend_from_slice(sight.bytes);
             block.pad();

@@ -75,20 +75,20 @@ fn rewritten(out: &mut String, came: &Picture<'_>, left: &Picture<'_>) {
     let mut list = List { out, any: false };
     match (was.tuple(), is.tuple()) {
         (Some(was), Some(is)) => {
-            list.change("source", was.source, is.source);
-            list.change("destination", was.destination, is.destination);
+            list.change("source", &was.source, &is.source);
+            list.change("destination", &was.destination, &is.destination);
         }
         _ => {
-            list.change("source", was.source, is.source);
-            list.change("destination", was.destination, is.destination);
+            list.change("source", &was.source, &is.source);
+            list.change("destination", &was.destination, &is.destination);
         }
     }
-    list.change("ttl", was.hops, is.hops);
+    list.change("ttl", &was.hops, &is.hops);
     let identification = |bytes: &[u8]| match bytes {
         [0x40..=0x4f, _, _, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
         _ => 0,
     };
-    list.change("id", identification(came.bytes), identification(left.bytes));
+    list.change("id", &identification(came.bytes), &identification(left.bytes));
     if matches!(was.transport, Transport::Icmp { .. }) {
         // Behind the type, code, checksum and the four bytes that follow.
         let [was, is] = [(came, &was), (left, &is)]
@@ -106,7 +106,7 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    fn change<T: PartialEq + Display>(&mut self, what: &str, was: T, is: T) {
+    fn change<T: PartialEq + Display>(&mut self, what: &str, was: &T, is: &T) {
         if was != is {
             self.entry(what);
             let _ = write!(self.out, ":{was}>{is}");

@@ -41,6 +41,7 @@ const SNAP_LENGTH: u32 = 262_144;
 
 /// The header that is put in front of a packet.
 const HEADER: usize = 14;
+const HEADER_LENGTH: u32 = 14;
 
 /// What a file says about itself before its first packet.
 #[derive(Clone, Debug, Default)]

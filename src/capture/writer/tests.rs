@@ -45,7 +45,7 @@ fn decision() -> Decision {
     Decision {
         verdict: Some(Verdict::Forward(Reason::NewFlow)),
         side: Side::Client,
-        flow: Some(FlowNumber { worker: WorkerId(1), number: 3 << 32 | 17 }),
+        flow: Some(FlowNumber { worker: WorkerId(1), number: 0x3_0000_0011 }),
         service: Some(endpoint("203.0.113.1:80")),
         backend: Some(endpoint("10.0.0.2:8080")),
         why: Some("rr"),

@@ -201,3 +201,73 @@ fn a_team_needs_a_queue_and_counters_for_each_core() {
     let error = Worker::<Script>::team(vec![], queues, vec![]).map(drop).unwrap_err();
     assert_eq!(error.to_string(), "1 queues: they need as many cores and counters, and there are 0 and 0");
 }
+
+#[test]
+fn a_tap_is_told_of_every_packet_once_whichever_worker_and_whenever() {
+    use crate::io::tap::{Heard, taps};
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    let (mut workers, mut far, counters) = team(2);
+    let (taps, listener) = taps(None);
+    for worker in &mut workers {
+        worker.tell(Some(&taps));
+    }
+    for packet in [[FORWARD, 6], [DROP, 0], [HAND_OVER, 1], [HOLD, 0]] {
+        put(&mut far[0], &packet);
+    }
+    put(&mut far[0], &[]);
+    for now in [0, 2000] {
+        let now = Instant::from_nanos(now);
+        for worker in &mut workers {
+            let _ = worker.turn(now).unwrap();
+            worker.speak(now).unwrap();
+        }
+    }
+    drop((workers, taps));
+    let mut came = BTreeMap::new();
+    let mut left = BTreeMap::new();
+    while let Heard::Batch(told) = listener.hear(Duration::ZERO) {
+        for told in told {
+            if let Some(copied) = &told.came {
+                let verdict = told.decision.verdict.unwrap();
+                assert!(came.insert(told.id, (copied.bytes.to_vec(), verdict)).is_none(), "told twice");
+            }
+            if let Some(copied) = &told.left {
+                assert!(left.insert(told.id, copied.bytes.to_vec()).is_none(), "left twice");
+            }
+        }
+    }
+    let known = Verdict::Forward(Reason::KnownFlow);
+    let want = [
+        (1, (vec![FORWARD, 6], known)),
+        (2, (vec![DROP, 0], Verdict::Drop(Reason::Martian))),
+        (3, (vec![HAND_OVER, 1], known)),
+        (4, (vec![HOLD, 0], Verdict::Held)),
+        (5, (vec![], Verdict::Drop(Reason::Malformed))),
+    ];
+    assert_eq!(came, BTreeMap::from(want));
+    let want = [(1, vec![FORWARD, 7]), (3, vec![HAND_OVER, 1]), (4, vec![HOLD, 0])];
+    assert_eq!(left, BTreeMap::from(want));
+    assert_eq!(totals(&counters).received, 5);
+}
+
+#[test]
+fn a_packet_that_the_device_does_not_take_is_told_as_lost() {
+    use crate::io::tap::{Heard, taps};
+    use std::time::Duration;
+
+    let (near, mut far) = pair(1);
+    let counters = Arc::new(Counters::new(0));
+    let mut team = Worker::team(vec![Script::default()], vec![Box::new(near)], vec![counters]).unwrap();
+    let (taps, listener) = taps(None);
+    team[0].tell(Some(&taps));
+    for _ in 0..2 {
+        put(&mut far, &[FORWARD, 0]);
+        let _ = team[0].turn(Instant::START).unwrap();
+    }
+    team[0].speak(Instant::START).unwrap();
+    let Heard::Batch(told) = listener.hear(Duration::ZERO) else { panic!("nothing was told") };
+    assert!(told[0].left.is_some() && told[1].left.is_none());
+    assert_eq!(told[1].decision.verdict, Some(Verdict::Drop(Reason::WriteFailed)));
+}

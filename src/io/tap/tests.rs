@@ -83,7 +83,7 @@ fn a_packet_is_wanted_as_it_came_or_as_it_left() {
 fn a_listener_that_does_not_keep_up_loses_packets_and_takes_no_more_memory() {
     let (taps, listener) = taps(None);
     let mut tap = taps.tap(WorkerId(0));
-    let packet = frame(&[0; 60_000]);
+    let packet = frame(&vec![0; 60_000]);
     let most = MOST_BYTES / (60_000 + OVERHEAD);
     for _ in 0..most + 5 {
         tap.originated(Instant::START, &packet);

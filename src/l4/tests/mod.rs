@@ -5,6 +5,7 @@ mod flows;
 mod fragments;
 mod icmp;
 mod refusals;
+mod telling;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -20,7 +20,7 @@ words! {
         SettingsFlood = "settings_flood",
         /// More streams that were opened and reset.
         ResetFlood = "reset_flood",
-        /// More WINDOW_UPDATE frames.
+        /// More `WINDOW_UPDATE` frames.
         WindowFlood = "window_flood",
         /// More DATA frames with nothing in them.
         EmptyFlood = "empty_flood",

@@ -9,10 +9,10 @@
 //! | frame | costs | | earns |
 //! |---|---|---|---|
 //! | HEADERS, DATA with content | – | a second | [`A_SECOND`] |
-//! | RST_STREAM | [`RESET`] | an answer's head | [`RESET`], so that who resets answered streams pays nothing |
+//! | `RST_STREAM` | [`RESET`] | an answer's head | [`RESET`], so that who resets answered streams pays nothing |
 //! | all others | 1 | DATA, either way | 1 for each [`BYTES`], and 2 a frame on the way out, which the client must make room for again |
 //!
-//! The credit begins full. No client has been seen to need a tenth of it: a download makes two WINDOW_UPDATEs for each
+//! The credit begins full. No client has been seen to need a tenth of it: a download makes two `WINDOW_UPDATE`s for each
 //! 16 KB, and an estimate of bandwidth one PING a round trip that had data in it.
 //!
 //! Frames are walked, not read: nine bytes of each are looked at, and what is behind them is passed over. What h2 finds
@@ -347,18 +347,20 @@ mod tests {
     }
 
     async fn credit() {
+        let many = |number: u64| usize::try_from(number).unwrap();
+        let bytes = u32::try_from(BYTES).unwrap();
         let new = || Frames::new(tokio::io::empty(), Life::new(), 24);
         let ping = frame(8, kind::PING, 0);
-        let (mut frames, pings) = (new(), ping.repeat(MOST as usize));
+        let (mut frames, pings) = (new(), ping.repeat(many(MOST)));
         assert_eq!(frames.came(&[0; 24]), Ok(()));
         assert_eq!(frames.came(&pings), Ok(()));
         assert_eq!(frames.came(&ping), Err(Cut::PingFlood));
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        assert_eq!(frames.came(&ping.repeat(A_SECOND as usize)), Ok(()));
+        assert_eq!(frames.came(&ping.repeat(many(A_SECOND))), Ok(()));
         assert_eq!(frames.came(&ping), Err(Cut::PingFlood));
-        frames.went(&frame(10 * BYTES as u32, kind::DATA, 0));
+        frames.went(&frame(10 * bytes, kind::DATA, 0));
         assert_eq!(frames.came(&ping.repeat(12)), Ok(()));
-        assert_eq!(frames.came(&frame(10 * BYTES as u32, kind::DATA, 0)), Ok(()));
+        assert_eq!(frames.came(&frame(10 * bytes, kind::DATA, 0)), Ok(()));
         assert_eq!(frames.came(&ping.repeat(10)), Ok(()));
         assert_eq!(frames.came(&frame(0, kind::SETTINGS, 0)), Err(Cut::SettingsFlood));
         frames.went(&frame(30, kind::HEADERS, 4));
@@ -373,14 +375,12 @@ mod tests {
 
     #[test]
     fn a_download_that_is_acknowledged_in_small_pieces_costs_nothing() {
-        run(download());
-    }
-
-    async fn download() {
-        let mut frames = Frames::new(tokio::io::empty(), Life::new(), 0);
-        for _ in 0..10_000 {
-            frames.went(&frame(100, kind::DATA, 0));
-            assert_eq!(frames.came(&frame(4, kind::WINDOW_UPDATE, 0).repeat(2)), Ok(()));
-        }
+        run(async {
+            let mut frames = Frames::new(tokio::io::empty(), Life::new(), 0);
+            for _ in 0..10_000 {
+                frames.went(&frame(100, kind::DATA, 0));
+                assert_eq!(frames.came(&frame(4, kind::WINDOW_UPDATE, 0).repeat(2)), Ok(()));
+            }
+        });
     }
 }

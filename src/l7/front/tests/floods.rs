@@ -57,7 +57,8 @@ async fn flood(bench: &mut Bench, first: &[u8], each: impl Fn(u32) -> Vec<u8>) -
 #[test]
 fn floods_of_frames_end_the_connection_within_bounds() {
     type Each = fn(u32) -> Vec<u8>;
-    let cases: [(&str, &[u8], Each, u32, &[Cut]); 9] = [
+    type Case<'a> = (&'a str, &'a [u8], Each, u32, &'a [Cut]);
+    let cases: [Case<'_>; 9] = [
         ("ping", &[], |_| frame(6, 0, 0, &[7; 8]), 2_100, &[Cut::PingFlood]),
         ("settings", &[], |_| frame(4, 0, 0, &[]), 2_100, &[Cut::SettingsFlood]),
         (

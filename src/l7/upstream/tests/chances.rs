@@ -104,7 +104,9 @@ fn hedged(backends: u16) -> World {
 
 #[test]
 fn a_second_backend_is_asked_when_the_first_takes_long_and_the_first_answer_wins() {
-    let cases: [(&str, u64, u64, u16, u64, (u64, u64)); 4] = [
+    /// Its name; how long each backend takes; who answers, after how long; what was sent twice, and won.
+    type Case = (&'static str, u64, u64, u16, u64, (u64, u64));
+    let cases: [Case; 4] = [
         ("the first is quick", 100, 0, 0, 100, (0, 0)),
         ("the second wins", 5_000, 300, 1, 500, (1, 1)),
         ("the first wins all the same", 400, 5_000, 0, 400, (1, 0)),
@@ -168,7 +170,7 @@ fn no_backend_has_more_requests_than_may_be_and_others_wait_or_are_told() {
     for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
         story(async move {
             let limits = UpstreamLimits { requests: Some(2), waiting: 1, ..UpstreamLimits::default() };
-            let world = World::new(vec![GroupSpec { limits, protocol, ..group(1) }], None);
+            let world = World::new(vec![GroupSpec { protocol, limits, ..group(1) }], None);
             world.wires.script(0, move |_, end| async move {
                 let service = hyper::service::service_fn(|request| async {
                     sleep(Duration::from_secs(1)).await;
@@ -210,7 +212,7 @@ fn a_request_has_its_time_over_all_tries() {
     story(async {
         let total = Some(Duration::from_secs(3));
         let response = Duration::from_secs(60);
-        let world = limited(3, UpstreamLimits { total, response, ..UpstreamLimits::default() });
+        let world = limited(3, UpstreamLimits { response, total, ..UpstreamLimits::default() });
         (0..3).for_each(|number| answers(&world, number, 200, Duration::from_secs(20)));
         let start = Instant::now();
         world.client(0).get("/").await.assert_failed(Failure::TotalTimeout);
