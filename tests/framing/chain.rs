@@ -56,7 +56,9 @@ async fn answer(mut stream: DuplexStream, tape: Rc<RefCell<Vec<u8>>>) {
     let (mut read, mut answered) = ([0; 4096], 0);
     while let Ok(length @ 1..) = stream.read(&mut read).await {
         tape.borrow_mut().extend_from_slice(&read[..length]);
-        while let Some(length) = origin::whole(&tape.borrow()[answered..]) {
+        loop {
+            let whole = origin::whole(&tape.borrow()[answered..]);
+            let Some(length) = whole else { break };
             answered += length;
             if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.is_err() {
                 return;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::balancer::Report;
 use super::namespace::{Namespace, private};
 use super::net::{FAMILIES, Net, await_that};
 use super::site::{CLEAR, Files, Layer7, SECURE, listen, vip};
@@ -68,7 +69,7 @@ fn serve(host: &Namespace, at: SocketAddr, each: fn(TcpStream)) {
     host.run(move || {
         let listener = TcpListener::bind(at).unwrap();
         thread::spawn(move || {
-            listener.incoming().flatten().for_each(|stream| drop(thread::spawn(move || each(stream))))
+            listener.incoming().flatten().for_each(|stream| drop(thread::spawn(move || each(stream))));
         });
     });
 }
@@ -116,6 +117,51 @@ fn get(from: &Namespace, to: SocketAddr, path: &str) -> String {
 fn lines(log: &[Value], path: &str) -> Vec<(Option<u64>, Option<String>)> {
     let about = log.iter().filter(|line| line["path"] == path);
     about.map(|line| (line["status"].as_u64(), line["why"].as_str().map(str::to_owned))).collect()
+}
+
+/// Asks for much, and reads nothing of it for long.
+fn takes_nothing(client: &Namespace, to: SocketAddr) {
+    let took = client.run(move || {
+        let mut stream = TcpStream::connect(to).unwrap();
+        stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        thread::sleep(Duration::from_secs(5));
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut said = Vec::new();
+        let _reset = stream.read_to_end(&mut said);
+        said.len()
+    });
+    assert!(took < 32 << 20, "{took} bytes of an answer that nobody took were held");
+}
+
+/// Sends pings until nobody takes them.
+fn pings_without_end(client: &Namespace, to: SocketAddr) {
+    client.run(move || {
+        let mut stream = TcpStream::connect(to).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let mut reader = stream.try_clone().unwrap();
+        let reading = thread::spawn(move || drop(reader.read_to_end(&mut Vec::new())));
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+        let pings = b"\0\0\x08\x06\0\0\0\0\x0012345678".repeat(100);
+        let sent = (0..10_000).take_while(|_| stream.write_all(&pings).is_ok()).count();
+        assert!(sent < 10_000, "a million pings were taken");
+        reading.join().unwrap();
+    });
+}
+
+/// Opens more connections than one source may have. The reset may come before the client knows that it is connected.
+fn crowds(client: &Namespace, to: SocketAddr) {
+    client.run(move || {
+        let all: Vec<_> = (0..PER_SOURCE + 4).map(|_| TcpStream::connect(to)).collect();
+        let refused = all.into_iter().filter_map(|stream| {
+            // Those that are taken are closed without a word, since they say none.
+            let read = stream.and_then(|mut stream| {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.read(&mut [0])
+            });
+            read.err().filter(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+        });
+        assert!(refused.count() >= 1, "all connections were taken");
+    });
 }
 
 struct Scene {
@@ -188,45 +234,15 @@ fn each_limit_of_clients_is_reached_and_named() {
         // A second request does not come.
         let said = ask(client, to, b"GET /once HTTP/1.1\r\nHost: a\r\n\r\n");
         assert!(said.ends_with("\r\n\r\nok"), "{said}");
-        // Nothing is read.
-        let took = client.run(move || {
-            let mut stream = TcpStream::connect(to).unwrap();
-            stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-            thread::sleep(Duration::from_secs(5));
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            let mut said = Vec::new();
-            let _reset = stream.read_to_end(&mut said);
-            said.len()
-        });
-        assert!(took < 32 << 20, "{took} bytes of an answer that nobody took were held");
-        // Pings without end.
-        client.run(move || {
-            let mut stream = TcpStream::connect(to).unwrap();
-            stream.set_write_timeout(Some(PATIENCE)).unwrap();
-            let mut reader = stream.try_clone().unwrap();
-            let reading = thread::spawn(move || drop(reader.read_to_end(&mut Vec::new())));
-            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
-            let pings = b"\0\0\x08\x06\0\0\0\0\x0012345678".repeat(100);
-            let sent = (0..10_000).take_while(|_| stream.write_all(&pings).is_ok()).count();
-            assert!(sent < 10_000, "a million pings were taken");
-            reading.join().unwrap();
-        });
+        takes_nothing(client, to);
+        pings_without_end(client, to);
         // No word at all, where TLS is expected.
         let started = Instant::now();
         assert!(ask(client, vip(net, FAMILIES[0], SECURE), b"").len() < 100);
         assert!(started.elapsed() >= Duration::from_secs(1));
         let said = get(client, vip(net, FAMILIES[0], 81), "/never");
         assert!(said.starts_with("HTTP/1.1 504 ") && said.contains("details=\"total_timeout\""), "{said}");
-        // More connections than one source may have.
-        client.run(move || {
-            let all: Vec<_> = (0..PER_SOURCE + 4).map(|_| TcpStream::connect(to).unwrap()).collect();
-            let refused = all.into_iter().filter(|mut stream| {
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                matches!(stream.read(&mut [0]), Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset)
-            });
-            // Those that are taken are closed without a word, since they say none.
-            assert!(refused.count() >= 1, "all connections were taken");
-        });
+        crowds(client, to);
         let report = balancer.stop();
         for (service, word, least) in [
             ("site", "head_too_large", 2),
@@ -274,36 +290,58 @@ fn each_limit_of_clients_is_reached_and_named() {
     });
 }
 
+/// What became of second tries and ways, and what the log says of all of them.
+fn chances(report: &Report, log: &[Value]) {
+    let groups = report.0["layer7"]["groups"].as_array().unwrap();
+    let of = |name: &str, word: &str| {
+        let group = groups.iter().find(|group| group["group"] == name).unwrap();
+        let ends = group["ends"].as_array().unwrap();
+        ends.iter().find(|end| end["word"] == word).map_or(0, |end| end["count"].as_u64().unwrap())
+    };
+    assert!(
+        of("busy", "retries") >= 1 && of("hedged", "hedges") == 1 && of("hedged", "hedges_won") == 1,
+        "{}",
+        report.0
+    );
+    for (path, status, why) in [
+        ("/full", 504, Some("connect_timeout")),
+        ("/closed", 502, Some("connect_failed")),
+        ("/never", 504, Some("response_timeout")),
+        ("/stall", 200, Some("answer_timeout")),
+    ] {
+        assert_eq!(lines(log, path), [(Some(status), why.map(str::to_owned))], "{path}: {log:#?}");
+    }
+    let busy: Vec<_> = log.iter().filter(|line| line["path"] == "/busy").collect();
+    let tries: u64 = busy.iter().map(|line| line["tries"].as_u64().unwrap()).sum();
+    assert!(tries > busy.len() as u64 && busy.iter().all(|line| line["status"] == 200), "{busy:#?}");
+    let waited = log.iter().filter(|line| line["why"] == "queue_timeout");
+    assert!(
+        waited.clone().count() == 1 && waited.clone().all(|line| line["wait_ms"].as_f64().unwrap() >= 900.0),
+        "{log:#?}"
+    );
+}
+
 #[test]
 fn each_limit_of_backends_is_reached_and_named() {
     private("limits::each_limit_of_backends_is_reached_and_named", || {
         let scene = Scene::new("limits-backends");
         let Scene { net, files } = &scene;
         let both = [scene.at(1, SCRIPTED), scene.at(2, QUICK)].map(|at| at.to_string());
-        let group = |name: &str, members: &[String], limits: &str| {
-            format!(
-                "[[service.route]]\npath = \"/{name}\"\nbackends = \"{name}\"\n\n\
-                 @[backends.{name}]\nmembers = {members:?}\nlimits = {{ {limits} }}\n\n"
-            )
-        };
         let one = [scene.at(1, SCRIPTED).to_string()];
-        let parts = [
-            group("full", &[scene.at(1, FULL).to_string()], "connect = \"1s\""),
-            group("closed", &[scene.at(1, CLOSED).to_string()], "connect = \"5s\""),
-            group("never", &one, "response = \"1s\""),
-            group("stall", &one, "body = \"1s\""),
-            group("slow", &one, "requests = 1, waiting = 1, wait = \"1s\""),
-            group("busy", &both, "retry_on = [503]"),
-            group("large", &one, "total = \"30s\""),
-        ]
-        .concat();
-        // Tables of routes belong to the service above them, and those of groups come behind.
-        let (mut routes, mut groups) = (String::new(), String::new());
-        for part in parts.split("[[service.route]]").skip(1) {
-            let (route, group) = part.split_once('@').unwrap();
-            routes.push_str(&format!("[[service.route]]{route}"));
-            groups.push_str(group);
-        }
+        let groups = [
+            ("full", &[scene.at(1, FULL).to_string()][..], "connect = \"1s\""),
+            ("closed", &[scene.at(1, CLOSED).to_string()], "connect = \"5s\""),
+            ("never", &one, "response = \"1s\""),
+            ("stall", &one, "body = \"1s\""),
+            ("slow", &one, "requests = 1, waiting = 1, wait = \"1s\""),
+            ("busy", &both, "retry_on = [503]"),
+        ];
+        let routes = groups
+            .map(|(name, ..)| format!("[[service.route]]\npath = \"/{name}\"\nbackends = \"{name}\"\n"));
+        let groups = groups.map(|(name, members, limits)| {
+            format!("[backends.{name}]\nmembers = {members:?}\nlimits = {{ {limits} }}\n\n")
+        });
+        let (routes, groups) = (routes.concat(), groups.concat());
         let balancer = files.start(
             &net.balancer,
             &format!(
@@ -371,34 +409,6 @@ fn each_limit_of_backends_is_reached_and_named() {
         ] {
             assert!(report.site("site", word) >= 1, "{word}: {}", report.0);
         }
-        let groups = report.0["layer7"]["groups"].as_array().unwrap();
-        let of = |name: &str, word: &str| {
-            let group = groups.iter().find(|group| group["group"] == name).unwrap();
-            let ends = group["ends"].as_array().unwrap();
-            ends.iter().find(|end| end["word"] == word).map_or(0, |end| end["count"].as_u64().unwrap())
-        };
-        assert!(
-            of("busy", "retries") >= 1 && of("hedged", "hedges") == 1 && of("hedged", "hedges_won") == 1,
-            "{}",
-            report.0
-        );
-        let log = scene.log("access.log");
-        for (path, status, why) in [
-            ("/full", 504, Some("connect_timeout")),
-            ("/closed", 502, Some("connect_failed")),
-            ("/never", 504, Some("response_timeout")),
-            ("/stall", 200, Some("answer_timeout")),
-        ] {
-            assert_eq!(lines(&log, path), [(Some(status), why.map(str::to_owned))], "{path}: {log:#?}");
-        }
-        let busy: Vec<_> = log.iter().filter(|line| line["path"] == "/busy").collect();
-        let tries: u64 = busy.iter().map(|line| line["tries"].as_u64().unwrap()).sum();
-        assert!(tries > busy.len() as u64 && busy.iter().all(|line| line["status"] == 200), "{busy:#?}");
-        let waited = log.iter().filter(|line| line["why"] == "queue_timeout");
-        assert!(
-            waited.clone().count() == 1
-                && waited.clone().all(|line| line["wait_ms"].as_f64().unwrap() >= 900.0),
-            "{log:#?}"
-        );
+        chances(&report, &scene.log("access.log"));
     });
 }
