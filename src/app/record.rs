@@ -111,7 +111,7 @@ struct Written {
 pub struct Summary {
     /// The file.
     pub file: String,
-    /// Packets that are in it, each once, however often it was looked at.
+    /// Packets that are in it, each once, however often it was looked at. Where it takes no more, some of the last are not.
     pub packets: u64,
     /// Packets that are not in it because the writer did not keep up, or the file took no more.
     pub lost: u64,
@@ -201,13 +201,14 @@ impl fmt::Display for Summary {
         let Self { file, packets, lost, secrets_lost, problem } = self;
         write!(f, "capture  {packets} packets in {file}")?;
         if *lost > 0 {
-            write!(f, ", {lost} LOST: the writer did not keep up")?;
+            write!(f, ", {lost} LOST")?;
         }
         if *secrets_lost > 0 {
             write!(f, ", {secrets_lost} TLS secrets LOST")?;
         }
         match problem {
-            Some(problem) => write!(f, "; it takes no more: {problem}"),
+            Some(problem) => write!(f, ": it takes no more: {problem}"),
+            None if lost + secrets_lost > 0 => f.write_str(": the writer did not keep up"),
             None => Ok(()),
         }
     }
@@ -299,31 +300,27 @@ fn write(
     let mut idle = false;
     loop {
         // Only who has nothing to do passes on what is less than a batch.
-        let heard = listener.hear(if idle { PATIENCE } else { Duration::ZERO });
-        let result = match heard {
+        let told = match listener.hear(if idle { PATIENCE } else { Duration::ZERO }) {
             Heard::End => break,
-            Heard::Batch(told) if problem.is_some() => {
-                lost += told.iter().filter(|told| told.came.is_some()).count() as u64;
-                continue;
-            }
-            Heard::Nothing if problem.is_some() => {
-                idle = true;
-                continue;
-            }
-            Heard::Nothing => {
-                idle = true;
-                write_secrets(&mut writer, secrets).and_then(|()| writer.flush())
-            }
-            Heard::Batch(told) => {
-                idle = false;
-                packets += told.len() as u64;
-                write_secrets(&mut writer, secrets)
-                    .and_then(|()| told.iter().try_for_each(|told| write_packet(&mut writer, told, clock)))
-            }
+            Heard::Nothing => Vec::new(),
+            Heard::Batch(told) => told,
         };
-        if let Err(error) = result {
-            tracing::warn!("the capture file takes no more: {error}");
-            problem = Some(error);
+        idle = told.is_empty();
+        let count = told.len() as u64;
+        if problem.is_some() {
+            lost += count;
+            continue;
+        }
+        let written = write_secrets(&mut writer, secrets)
+            .and_then(|()| told.iter().try_for_each(|told| write_packet(&mut writer, told, clock)))
+            .and_then(|()| if idle { writer.flush() } else { Ok(()) });
+        match written {
+            Ok(()) => packets += count,
+            Err(error) => {
+                tracing::warn!("the capture file takes no more: {error}");
+                lost += count;
+                problem = Some(error);
+            }
         }
     }
     if problem.is_none() {
