@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 use foldhash::fast::FixedState;
 
 use crate::balance::ServiceSpec;
-use crate::datapath::{Arrival, Datapath, Decision, Instant, Listening, Outbox, Verdict};
+use crate::datapath::{Arrival, Datapath, Decision, Instant, Listening, Outbox, Verdict, WorkerId};
 use crate::l4::Translator;
 use crate::l7::spec::Plan;
 use crate::packet::quote::{self, Quote};
@@ -77,6 +77,11 @@ impl<P: Datapath> Datapath for Core<P> {
         if self.proxy.poll_timeout().is_some_and(|due| due <= now) {
             self.proxy.handle_timeout(now, out);
         }
+    }
+
+    fn handle_fence(&mut self, now: Instant, queue: WorkerId, out: &mut Outbox) {
+        // The proxy asks for none: TCP puts in order what ends here.
+        self.translator.handle_fence(now, queue, out);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

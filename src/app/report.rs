@@ -47,7 +47,7 @@ pub struct Packets {
     pub delivered: u64,
     /// Went nowhere.
     pub dropped: u64,
-    /// Wait for a fragment.
+    /// Wait, for a fragment or for packets before them.
     pub held: u64,
     /// Were in the hands of workers, or between two of them, when a run that goes on was asked.
     #[serde(skip_serializing_if = "is_zero")]
@@ -56,6 +56,10 @@ pub struct Packets {
     pub originated: u64,
     /// Came on a queue whose worker does not own the flow.
     pub handed_over: u64,
+    /// Waited for those before them of their flow, which had come on another queue.
+    pub waited_for_order: u64,
+    /// Waited, and were let go before that was certain.
+    pub order_given_up: u64,
     /// Would have been answered but for the rate limit.
     pub answers_suppressed: u64,
 }
@@ -141,6 +145,8 @@ impl Report {
                 under_way: 0,
                 originated: totals.originated,
                 handed_over: totals.handed_over,
+                waited_for_order: totals.waited_for_order,
+                order_given_up: totals.order_given_up,
                 answers_suppressed: totals.answers_suppressed,
             },
             reasons: totals
@@ -213,6 +219,8 @@ impl fmt::Display for Report {
             under_way,
             originated,
             handed_over,
+            waited_for_order,
+            order_given_up,
             answers_suppressed,
         } = self.packets;
         write!(
@@ -226,9 +234,11 @@ impl fmt::Display for Report {
         )?;
         for (count, what) in [
             (originated, "sent besides, for connections that end here"),
-            (held, "waiting for a fragment"),
+            (held, "waiting for a fragment, or for packets before them"),
             (under_way, "under way in the balancer at this moment"),
             (handed_over, "of them handed from one worker to another"),
+            (waited_for_order, "of them waited for those before them, which came on another queue"),
+            (order_given_up, "of those waited too long and may have overtaken one"),
             (answers_suppressed, "answers not sent, to keep within the rate limit"),
         ] {
             if count > 0 {
@@ -415,7 +425,8 @@ mod tests {
             json["packets"],
             serde_json::json!({
                 "received": 1_234_570, "forwarded": 1_234_559, "answered": 1, "delivered": 0, "dropped": 7, "held": 3,
-                "originated": 0, "handed_over": 4, "answers_suppressed": 0
+                "originated": 0, "handed_over": 4, "waited_for_order": 0, "order_given_up": 0,
+                "answers_suppressed": 0
             })
         );
         assert_eq!(

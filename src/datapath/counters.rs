@@ -63,7 +63,11 @@ pub struct Counters {
     pub handed_over: Count,
     /// Answers that were due but not sent, because of the rate limit.
     pub answers_suppressed: Count,
-    /// Fragments that wait for their first one: added when they are held …
+    /// Packets that waited because those before them of their flow came by another queue.
+    pub waited_for_order: Count,
+    /// Those of them that were let go before it was certain that nothing of their flow is behind.
+    pub order_given_up: Count,
+    /// Packets that wait, for their first fragment or for those before them: added when they are held …
     pub held: Count,
     /// … and added here when they are let go.
     pub released: Count,
@@ -86,6 +90,8 @@ impl Counters {
             originated_lost: Count::default(),
             handed_over: Count::default(),
             answers_suppressed: Count::default(),
+            waited_for_order: Count::default(),
+            order_given_up: Count::default(),
             held: Count::default(),
             released: Count::default(),
             flows_ended: Count::default(),
@@ -125,7 +131,11 @@ pub struct Totals {
     pub handed_over: u64,
     /// Answers not sent because of the rate limit.
     pub answers_suppressed: u64,
-    /// Fragments that wait now.
+    /// Packets that waited because those before them of their flow came by another queue.
+    pub waited_for_order: u64,
+    /// Those of them that were let go before it was certain that nothing of their flow is behind.
+    pub order_given_up: u64,
+    /// Packets that wait now.
     pub held: u64,
     /// Flows that ended.
     pub flows_ended: u64,
@@ -166,6 +176,8 @@ impl Totals {
             totals.originated_lost += worker.originated_lost.value();
             totals.handed_over += worker.handed_over.value();
             totals.answers_suppressed += worker.answers_suppressed.value();
+            totals.waited_for_order += worker.waited_for_order.value();
+            totals.order_given_up += worker.order_given_up.value();
             totals.held += worker.held.value().saturating_sub(worker.released.value());
             totals.flows_ended += worker.flows_ended.value();
             totals.flows_reclaimed += worker.flows_reclaimed.value();
