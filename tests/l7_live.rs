@@ -27,6 +27,8 @@ mod ends;
 mod failing;
 #[path = "l7_live/grpc.rs"]
 mod grpc;
+#[path = "l7_live/limits.rs"]
+mod limits;
 #[path = "l7_live/many.rs"]
 mod many;
 #[expect(dead_code, reason = "the tests of devices use the rest of it")]
