@@ -9,7 +9,7 @@
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustls::{KeyLog, KeyLogFile};
@@ -24,7 +24,7 @@ use crate::app::report::{
 };
 use crate::app::upstream::KernelConnect;
 use crate::datapath::{Arrival, Datapath, Decision, Instant, Listening, Outbox, Verdict, WorkerId};
-use crate::io::Stop;
+use crate::io::{self, Stop};
 use crate::l7::access::AccessLog;
 use crate::l7::cache::{Cache, Caching, Clock, Detail, Handling};
 use crate::l7::exchange::Failure;
@@ -98,7 +98,7 @@ impl Layer7 {
             .collect::<anyhow::Result<_>>()?;
         // Not the user's seed: a client must not know which names share a place.
         let unknown = seed.last_chunk().copied().map_or(0, u64::from_be_bytes);
-        let clock = Clock::starting_at(since_1970());
+        let clock = Clock::starting_at(Duration::from_nanos(io::Clock::start().started_at()));
         let cache = |site: &SiteSpec| Some(Cache::new(site.cache.clone()?, clock, unknown));
         let draw = config.seed.unwrap_or(seed.first_chunk().copied().map_or(0, u64::from_be_bytes));
         let routes = |site: &SiteSpec| Arc::new(Routes::with(&site.routes, &site.limits, &plan.groups, draw));
@@ -316,12 +316,6 @@ fn cache_counts(cache: &Cache) -> CacheCounts {
     let detailed = Detail::ALL.iter().map(|&detail| (detail.word(), counters.detailed(detail)));
     let ends = handled.chain(counters.others()).chain(detailed);
     CacheCounts { held: held as u64, most: most as u64, ends: occurred(ends) }
-}
-
-/// The time of day, once: from here on the cache counts it by the clock that timers have.
-#[expect(clippy::disallowed_methods, reason = "this is where layer 7 is told the time of day")]
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn group_counts(group: &GroupReport) -> GroupCounts {

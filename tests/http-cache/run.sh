@@ -127,10 +127,10 @@ new=$(LC_ALL=C comm -23 <(compared "$work/passed") <(compared "$here/passed.txt"
 if [ -n "$lost" ]; then
     note "These have passed before:"
     note "$lost"
-    note "$(grep -F -f <(sed 's/$/:/' <<<"$lost") "$work/failed")"
+    note "$(grep -F -e "${lost//$'\n'/:$'\n'}:" "$work/failed")"
 fi
 if [ -n "$new" ]; then
     note "These pass now; keep them by $0 --bless:"
     note "$new"
 fi
-[ -z "$lost$new" ]
+[ -z "$lost" ]

@@ -349,7 +349,7 @@ fn a_fence_of_the_own_queue_passes_when_that_is_empty() {
     assert_eq!(workers[1].turn(Instant::START).unwrap().more, More::Perhaps);
     assert!(!workers[1].core().told.contains(&Err(WorkerId(1))));
     assert_eq!(workers[1].turn(Instant::START).unwrap().more, More::Nothing);
-    assert_eq!(workers[1].core().told.iter().position(|told| told.is_err()), Some(100));
+    assert_eq!(workers[1].core().told.iter().position(Result::is_err), Some(100));
 }
 
 #[test]

@@ -47,6 +47,7 @@ impl Scope {
 }
 
 /// What an answer's `Cache-Control` says.
+#[expect(clippy::struct_excessive_bools, reason = "each is a directive that is there or not")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct OfAnswer {
     pub max_age: Option<Seconds>,

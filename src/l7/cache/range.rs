@@ -93,7 +93,7 @@ enum Piece {
 #[derive(Debug)]
 pub(super) struct Pieces {
     whole: Arc<Whole>,
-    pieces: VecDeque<Piece>,
+    queue: VecDeque<Piece>,
     left: u64,
 }
 
@@ -132,7 +132,7 @@ impl Pieces {
         });
         let left = left.sum();
         headers.insert(CONTENT_LENGTH, HeaderValue::from(left));
-        Self { whole: Arc::clone(whole), pieces, left }
+        Self { whole: Arc::clone(whole), queue: pieces, left }
     }
 
     pub(super) fn left(&self) -> u64 {
@@ -142,13 +142,13 @@ impl Pieces {
     /// The next bytes.
     pub(super) fn next(&mut self) -> Option<Bytes> {
         let bytes = loop {
-            match self.pieces.pop_front()? {
+            match self.queue.pop_front()? {
                 Piece::Text(text) => break text,
                 Piece::Stored(part) => {
                     let Some(bytes) = slice(&self.whole.chunks, &part) else { continue };
                     let behind = part.start + bytes.len() as u64;
                     if behind < part.end {
-                        self.pieces.push_front(Piece::Stored(behind..part.end));
+                        self.queue.push_front(Piece::Stored(behind..part.end));
                     }
                     break bytes;
                 }

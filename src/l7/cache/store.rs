@@ -217,7 +217,7 @@ impl Cache {
             Some(Use::Stale(detail)) => {
                 let stored = stored.expect("it was decided on").clone();
                 let refresh = if detail == Detail::StaleWhileRevalidate {
-                    let (_, own) = shard.join(query, variants_known(Some(&stored)), Fetch::Together);
+                    let (_, own) = shard.join(query, &variants_known(Some(&stored)), Fetch::Together);
                     own
                 } else {
                     None
@@ -237,7 +237,7 @@ impl Cache {
         };
         let known = resource.and_then(|resource| resource.variants.first().cloned());
         let flight = (fetch != Fetch::Never).then(|| {
-            let (wait, own) = shard.join(query, variants_known(known.as_ref()), fetch);
+            let (wait, own) = shard.join(query, &variants_known(known.as_ref()), fetch);
             Ticket { wait, own }
         });
         Found::Missing { stored, handling, detail, flight }
@@ -367,7 +367,7 @@ impl Shard {
     fn join(
         &mut self,
         query: &Query<'_>,
-        known: vary::Selecting,
+        known: &vary::Selecting,
         fetch: Fetch,
     ) -> (watch::Receiver<Phase>, Option<Arc<Flight>>) {
         let flights = self.flights.entry(query.hash).or_default();
@@ -378,7 +378,7 @@ impl Shard {
                     && is(&flight.key, query.asked)
                     && flight.place.is(query.group, query.sent)
                     && match flight.phase() {
-                        Phase::Fetching => vary::agree(&flight.request, query.headers, &known),
+                        Phase::Fetching => vary::agree(&flight.request, query.headers, known),
                         Phase::Given(given) => vary::agrees(&given.head.selecting, query.headers),
                         Phase::Declined(_) | Phase::Refused(_) | Phase::Failed(_) => false,
                     }
