@@ -16,7 +16,7 @@ use fourseven::balance::{BackendSpec, Balancer, PassiveHealth, SchedulerKind, Se
 use fourseven::datapath::{Arrival, Counters, Datapath, Instant, Nat, Outbox, Verdict, WorkerId};
 use fourseven::flow::{LocalPool, Settings, Shared};
 use fourseven::l4::{Setup, Translator};
-use fourseven::l7::spec::{Patience, Plan, RateLimits, Reasons, SiteSpec, UpstreamMode};
+use fourseven::l7::spec::{Plan, SiteSpec};
 use fourseven::packet::checksum;
 use fourseven::packet::{ChecksumState, Frame, Offload, SegmentKind, Segments, View};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -219,17 +219,7 @@ fn look(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("whose a packet is, with layer 7 beside");
     for (name, family) in Family::ALL {
         let listen = [Family::V4, Family::V6].map(|family| SocketAddr::new(family.vip().ip(), 443).into());
-        let site = SiteSpec {
-            name: "site".into(),
-            listen: listen.into(),
-            upstreams: UpstreamMode::Pool,
-            tls: None,
-            routes: Vec::new(),
-            patience: Patience::default(),
-            cache: None,
-            limits: RateLimits::default(),
-            reasons: Reasons::default(),
-        };
+        let site = SiteSpec::plain("site", listen.into());
         let listens = Listens::new(&[], &Plan { sites: vec![site], ..Plan::default() });
         for (whose, port) in [("layer 4", 80), ("layer 7", 443)] {
             let to = SocketAddr::new(family.vip().ip(), port);

@@ -103,7 +103,7 @@ fn files_that_are_named_are_looked_for_beside_the_configuration_and_printed_for_
     fs::write(folder.join("tls/api.pem"), "").unwrap();
     let told = told(&check(&file));
     fs::remove_dir_all(folder).unwrap();
-    for part in ["`tls/api.pem` is empty", "there is no file `tls/api.key`", "site.toml:11:", "2 mistakes"] {
+    for part in ["`tls/api.pem` is empty", "there is no file `tls/api.key`", "site.toml:14:", "2 mistakes"] {
         assert!(told.contains(part), "{part}: {told}");
     }
 }

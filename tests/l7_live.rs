@@ -13,8 +13,12 @@ mod support;
 mod balancer;
 #[path = "l7_live/behind.rs"]
 mod behind;
+#[path = "l7_live/browser.rs"]
+mod browser;
 #[path = "l7_live/bulk.rs"]
 mod bulk;
+#[path = "l7_live/capture.rs"]
+mod capture;
 #[path = "l7_live/curl.rs"]
 mod curl;
 #[path = "l7_live/ends.rs"]
@@ -23,6 +27,8 @@ mod ends;
 mod failing;
 #[path = "l7_live/grpc.rs"]
 mod grpc;
+#[path = "l7_live/limits.rs"]
+mod limits;
 #[path = "l7_live/many.rs"]
 mod many;
 #[expect(dead_code, reason = "the tests of devices use the rest of it")]
@@ -35,6 +41,8 @@ mod net;
 mod openssl;
 #[path = "l7_live/routes.rs"]
 mod routes;
+#[path = "l7_live/shaping.rs"]
+mod shaping;
 #[path = "l7_live/site.rs"]
 mod site;
 #[path = "l7_live/swap.rs"]

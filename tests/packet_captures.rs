@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
-
+use fourseven::capture::Reader;
 use fourseven::packet::quote::{Quote, icmp_checksum_is_right, is_error, renew_icmp_checksum};
 use fourseven::packet::rewrite::{Passage, translate};
 use fourseven::packet::{ChecksumState, Family, FiveTuple, Transport, Unreadable, View};
@@ -16,55 +15,12 @@ use fourseven::packet::{ChecksumState, Family, FiveTuple, Transport, Unreadable,
 /// All IP packets of a capture, as far as they were captured.
 fn ip_packets(path: &Path) -> Vec<Vec<u8>> {
     let file = std::fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut reader = create_reader(65_536, file).expect("a capture");
-    let mut link = Linktype::NULL;
+    let mut reader = Reader::new(file).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut packets = vec![];
-    loop {
-        match reader.next() {
-            Ok((consumed, block)) => {
-                let data = match &block {
-                    PcapBlockOwned::LegacyHeader(header) => {
-                        link = header.network;
-                        None
-                    }
-                    PcapBlockOwned::Legacy(packet) => Some(packet.data),
-                    PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
-                        link = interface.linktype;
-                        None
-                    }
-                    PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
-                        packet.data.get(..packet.caplen as usize)
-                    }
-                    PcapBlockOwned::NG(_) => None,
-                };
-                packets.extend(data.and_then(|data| behind_link_header(link, data)).map(<[u8]>::to_vec));
-                reader.consume(consumed);
-            }
-            Err(PcapError::Eof) => return packets,
-            Err(PcapError::Incomplete(_)) => reader.refill().expect("more of the file"),
-            Err(error) => panic!("{}: {error}", path.display()),
-        }
+    while let Some(packet) = reader.read().unwrap_or_else(|error| panic!("{}: {error}", path.display())) {
+        packets.extend(packet.ip().map(|ip| ip.bytes.to_vec()).ok());
     }
-}
-
-/// The IP packet behind a link header, tags of VLANs included.
-fn behind_link_header(link: Linktype, data: &[u8]) -> Option<&[u8]> {
-    match link {
-        Linktype::RAW | Linktype::IPV4 | Linktype::IPV6 => Some(data),
-        Linktype::ETHERNET => {
-            let mut behind = data.get(12..)?;
-            loop {
-                match behind {
-                    [0x81, 0, _, _, rest @ ..] | [0x88, 0xa8, _, _, rest @ ..] => behind = rest,
-                    [0x08, 0, rest @ ..] | [0x86, 0xdd, rest @ ..] => return Some(rest),
-                    _ => return None,
-                }
-            }
-        }
-        // What was captured on all devices of a machine at once ("cooked").
-        Linktype::LINUX_SLL => data.get(16..),
-        _ => None,
-    }
+    packets
 }
 
 fn kind(view: Result<View, Unreadable>) -> &'static str {

@@ -70,6 +70,12 @@ fn its_configuration_is_right_and_shows_the_defaults() {
 }
 
 #[test]
+fn its_routes_are_right() {
+    let printed = prints(&["check", "--print", "-"], block(section("Routes"), "toml"));
+    assert_eq!(printed.matches("[[service.route]]").count(), 6, "{printed}");
+}
+
+#[test]
 fn its_run_is_taken() {
     let shown = block(section("Run it in a network you can type in"), "sh");
     let (_, behind) = shown.split_once("target/release/fourseven ").expect("a run");

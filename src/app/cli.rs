@@ -37,6 +37,11 @@ pub enum Command {
     Check(crate::app::check::Args),
     /// Find out what this machine allows, and what mends the rest.
     Doctor(crate::app::doctor::Args),
+    /// Print what completes this command line in a shell.
+    Completions(crate::app::package::Completions),
+    /// Write the files that a package ships.
+    #[command(hide = true)]
+    PackageFiles(crate::app::package::Files),
 }
 
 #[cfg(test)]

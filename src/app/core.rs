@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 use foldhash::fast::FixedState;
 
 use crate::balance::ServiceSpec;
-use crate::datapath::{Arrival, Datapath, Instant, Outbox, Verdict};
+use crate::datapath::{Arrival, Datapath, Decision, Instant, Listening, Outbox, Verdict, WorkerId};
 use crate::l4::Translator;
 use crate::l7::spec::Plan;
 use crate::packet::quote::{self, Quote};
@@ -33,12 +33,21 @@ pub struct Core<P> {
     translator: Translator,
     proxy: P,
     listens: Arc<Listens>,
+    /// Who had the last frame.
+    last: Layer,
+}
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layer {
+    Translator,
+    Proxy,
 }
 
 impl<P> Core<P> {
     /// Joins them. The proxy gets what is meant for these listens.
     pub fn new(translator: Translator, proxy: P, listens: Arc<Listens>) -> Self {
-        Self { translator, proxy, listens }
+        Self { translator, proxy, listens, last: Layer::Translator }
     }
 }
 
@@ -52,8 +61,10 @@ impl<P: Datapath> Datapath for Core<P> {
         out: &mut Outbox,
     ) -> Verdict {
         if self.listens.take(frame.packet()) {
+            self.last = Layer::Proxy;
             self.proxy.handle_frame(now, frame, arrival, out)
         } else {
+            self.last = Layer::Translator;
             self.translator.handle_frame(now, frame, arrival, out)
         }
     }
@@ -68,6 +79,11 @@ impl<P: Datapath> Datapath for Core<P> {
         }
     }
 
+    fn handle_fence(&mut self, now: Instant, queue: WorkerId, out: &mut Outbox) {
+        // The proxy asks for none: TCP puts in order what ends here.
+        self.translator.handle_fence(now, queue, out);
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         [self.translator.poll_timeout(), self.proxy.poll_timeout()].into_iter().flatten().min()
     }
@@ -78,6 +94,18 @@ impl<P: Datapath> Datapath for Core<P> {
 
     fn poll_dirty(&self, context: &Context<'_>) -> Poll<()> {
         self.proxy.poll_dirty(context)
+    }
+
+    fn listen(&mut self, listening: Listening) {
+        self.translator.listen(listening);
+        self.proxy.listen(listening);
+    }
+
+    fn decision(&self) -> Decision {
+        match self.last {
+            Layer::Translator => self.translator.decision(),
+            Layer::Proxy => self.proxy.decision(),
+        }
     }
 }
 

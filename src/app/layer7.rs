@@ -14,25 +14,28 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use rustls::{KeyLog, KeyLogFile};
 
+use crate::app::access_log::AccessLogs;
 use crate::app::certificates;
 use crate::app::config::Config;
 use crate::app::output;
-use crate::app::report::{CacheCounts, Connections, Layer7 as Report, SiteCounts, UpstreamCounts, WordCount};
+use crate::app::record::Both;
+use crate::app::report::{
+    CacheCounts, Connections, GroupCounts, Layer7 as Report, SiteCounts, UpstreamCounts, WordCount,
+};
 use crate::app::upstream::KernelConnect;
-use crate::datapath::{Arrival, Datapath, Instant, Outbox, Verdict, WorkerId};
+use crate::datapath::{Arrival, Datapath, Decision, Instant, Listening, Outbox, Verdict, WorkerId};
 use crate::io::Stop;
+use crate::l7::access::AccessLog;
 use crate::l7::cache::{Cache, Caching, Clock, Detail, Handling};
 use crate::l7::exchange::Failure;
-use crate::l7::front::{FrontCounters, Refusal, Routes, Shaped, Site, Spoken};
-use crate::l7::proxy::{Proxy, SessionLimit};
+use crate::l7::front::{Cut, FrontCounters, Refusal, Routes, Shaped, Site, Spoken};
+use crate::l7::proxy::Proxy;
+use crate::l7::rooms::SessionLimit;
 use crate::l7::spec::{Plan, SiteSpec};
 use crate::l7::stack::{DeviceTraits, Listener, Share, Stack, StackCounts, StackSettings};
 use crate::l7::tls::{Cause, HandshakeCounts, Terminator};
 use crate::l7::upstream::{self, BackendReport, DropReason, GroupReport, Upstreams};
 use crate::packet::Frame;
-
-/// How many clients' connections are served at once, over all workers.
-const SESSIONS: usize = 100_000;
 
 /// What all workers share.
 #[derive(Clone)]
@@ -49,29 +52,37 @@ struct Shared {
     /// By site.
     caches: Vec<Option<Arc<Cache>>>,
     limit: SessionLimit,
+    logs: AccessLogs,
     /// By worker.
     counts: Vec<WorkerCounts>,
 }
 
 /// What one worker counts.
 struct WorkerCounts {
-    /// Of connections that no session was made of.
-    proxy: Arc<FrontCounters>,
     /// By site.
     sites: Vec<Arc<FrontCounters>>,
     stack: Mutex<StackCounts>,
 }
 
 impl Layer7 {
-    /// Makes it: reads certificates and builds tables.
+    /// Makes it: reads certificates and builds tables. `key_log` is told the secrets of TLS sessions, beside whom the
+    /// environment names.
     ///
     /// # Errors
     /// If files cannot be read or used, or the system gives no randomness.
-    pub fn build(config: &Config, device: DeviceTraits, workers: usize) -> anyhow::Result<Self> {
+    pub fn build(
+        config: &Config,
+        device: DeviceTraits,
+        workers: usize,
+        key_log: Option<Arc<dyn KeyLog>>,
+    ) -> anyhow::Result<Self> {
         let plan = &config.plan;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).context("cannot get a random seed")?;
-        let key_log = key_log();
+        let key_log = match (key_log, key_log_file()) {
+            (Some(asked), Some(file)) => Some(Arc::new(Both(asked, file)) as Arc<dyn KeyLog>),
+            (asked, file) => asked.or(file),
+        };
         let terminators = plan
             .sites
             .iter()
@@ -93,7 +104,6 @@ impl Layer7 {
         let routes = |site: &SiteSpec| Arc::new(Routes::with(&site.routes, &site.limits, &plan.groups, draw));
         let counters = || Arc::new(FrontCounters::default());
         let counts = (0..workers).map(|_| WorkerCounts {
-            proxy: counters(),
             sites: plan.sites.iter().map(|_| counters()).collect(),
             stack: Mutex::default(),
         });
@@ -105,7 +115,8 @@ impl Layer7 {
             settings: StackSettings::on(device),
             seed,
             workers: u8::try_from(workers).unwrap_or(u8::MAX),
-            limit: SessionLimit::new(SESSIONS),
+            limit: SessionLimit::new(plan.clients),
+            logs: AccessLogs::open(plan)?,
             counts: counts.collect(),
             plan: plan.clone(),
         })))
@@ -120,6 +131,11 @@ impl Layer7 {
         certificates::watch(sites.filter_map(|(site, terminator)| Some((site, terminator.as_ref()?))), stop)
     }
 
+    /// The access logs, to be started and finished.
+    pub fn logs(&self) -> &AccessLogs {
+        &self.0.logs
+    }
+
     /// The proxy of one worker, on whose thread this must be called.
     pub fn proxy(&self, worker: WorkerId) -> WorkerProxy {
         let shared = &self.0;
@@ -128,8 +144,7 @@ impl Layer7 {
         let upstreams = Upstreams::new(Arc::clone(&shared.upstreams), worker, Rc::new(KernelConnect));
         let upstreams = Rc::new(upstreams);
         let counts = shared.counts.get(worker.index());
-        let own = counts.map(|counts| Arc::clone(&counts.proxy)).unwrap_or_default();
-        let mut proxy = Proxy::new(stack, shared.limit.clone(), own);
+        let mut proxy = Proxy::new(stack, shared.limit.clone());
         let parts = shared.plan.sites.iter().zip(&shared.routes).zip(&shared.terminators);
         for (place, ((spec, routes), terminator)) in parts.enumerate() {
             let counters = counts.and_then(|counts| counts.sites.get(place));
@@ -139,6 +154,8 @@ impl Layer7 {
                 mode: spec.upstreams,
                 patience: spec.patience,
                 forward: Rc::new(Caching::new(Rc::clone(&upstreams), cache)),
+                requests: spec.requests,
+                log: shared.logs.of(place).map(|log| Rc::new(log) as Rc<dyn AccessLog>),
                 reasons: spec.reasons,
                 counters: counters.map(Arc::clone).unwrap_or_default(),
             });
@@ -167,8 +184,14 @@ impl Layer7 {
             let cache = shared.caches.get(place).and_then(Option::as_ref).map(|cache| cache_counts(cache));
             SiteCounts { cache, ..site_counts(&site.name, &counters, handshakes.as_ref()) }
         });
-        let upstreams = shared.upstreams.report().into_iter().flat_map(|group| group_counts(&group));
-        Report { connections, sites: sites.collect(), upstreams: upstreams.collect() }
+        let groups = shared.upstreams.report();
+        Report {
+            connections,
+            sites: sites.collect(),
+            upstreams: groups.iter().flat_map(backend_counts).collect(),
+            groups: groups.iter().map(group_counts).collect(),
+            access_logs: shared.logs.counts(),
+        }
     }
 }
 
@@ -176,7 +199,7 @@ impl Layer7 {
 const KEY_LOG: &str = "SSLKEYLOGFILE";
 
 /// Who is told the secrets of TLS sessions, where the environment wants that.
-fn key_log() -> Option<Arc<dyn KeyLog>> {
+fn key_log_file() -> Option<Arc<dyn KeyLog>> {
     let file = std::env::var_os(KEY_LOG)?;
     output::say(format_args!(
         "warning: {KEY_LOG} IS SET: the secrets of all TLS sessions, to clients and to backends, are written to {}. \
@@ -208,6 +231,13 @@ impl WorkerProxy {
     }
 }
 
+impl Drop for WorkerProxy {
+    /// The run is over: what is idle is dropped because of that, and not because its connection's task goes.
+    fn drop(&mut self) {
+        self.shared.upstreams.shut_down();
+    }
+}
+
 impl Datapath for WorkerProxy {
     fn handle_frame(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival, _: &mut Outbox) -> Verdict {
         let verdict = self.proxy.handle_frame(now, frame, arrival);
@@ -231,6 +261,14 @@ impl Datapath for WorkerProxy {
     fn poll_dirty(&self, context: &Context<'_>) -> Poll<()> {
         self.proxy.poll_dirty(context)
     }
+
+    fn listen(&mut self, listening: Listening) {
+        self.proxy.listen(listening);
+    }
+
+    fn decision(&self) -> Decision {
+        self.proxy.stack().decision()
+    }
 }
 
 fn site_counts(
@@ -247,14 +285,21 @@ fn site_counts(
         Refusal::ALL.iter().map(|&refusal| (refusal.word(), sum(&|counters| counters.refused(refusal))));
     let failures =
         Failure::ALL.iter().map(|&failure| (failure.word(), sum(&|counters| counters.failed(failure))));
+    let cuts = Cut::ALL.iter().map(|&cut| (cut.word(), sum(&|counters| counters.cut(cut))));
     let tls = handshakes.into_iter().flat_map(|counts| {
         let failed = Cause::ALL.iter().map(|&cause| (cause.word(), counts.failed_by(cause)));
         [("tls_full", counts.full), ("tls_resumed", counts.resumed)].into_iter().chain(failed)
     });
     let upgrades = ("upgrades", sum(&|counters| counters.upgrades.value()));
     let shaped = Shaped::ALL.iter().map(|&shaped| (shaped.word(), sum(&|counters| counters.shaped(shaped))));
-    let ends =
-        tls.chain(versions).chain(answers).chain([upgrades]).chain(shaped).chain(refusals).chain(failures);
+    let ends = tls
+        .chain(versions)
+        .chain(answers)
+        .chain([upgrades])
+        .chain(shaped)
+        .chain(refusals)
+        .chain(failures)
+        .chain(cuts);
     SiteCounts {
         name: name.to_owned(),
         sessions: sum(&|counters| counters.sessions.value()),
@@ -279,7 +324,19 @@ fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn group_counts(group: &GroupReport) -> Vec<UpstreamCounts> {
+fn group_counts(group: &GroupReport) -> GroupCounts {
+    let failures = Failure::ALL.iter().zip(group.failures).map(|(failure, count)| (failure.word(), count));
+    let counts = [
+        ("waited", group.waited),
+        ("retries", group.retries),
+        ("retries_denied", group.retries_denied),
+        ("hedges", group.hedges),
+        ("hedges_won", group.hedges_won),
+    ];
+    GroupCounts { group: group.name.clone(), ends: occurred(counts.into_iter().chain(failures)) }
+}
+
+fn backend_counts(group: &GroupReport) -> Vec<UpstreamCounts> {
     let backend = |BackendReport { endpoint, counts, .. }: &BackendReport| UpstreamCounts {
         group: group.name.clone(),
         backend: endpoint.to_string(),

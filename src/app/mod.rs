@@ -3,6 +3,7 @@
 //! Results go to stdout and all else to stderr. The exit status is 0 where it was done, 1 where
 //! it failed or the answer is no, and 2 where the command line or the configuration is wrong.
 
+mod access_log;
 mod certificates;
 mod check;
 pub mod cli;
@@ -13,7 +14,9 @@ mod doctor;
 pub mod lab;
 mod layer7;
 pub mod output;
+pub mod package;
 mod privilege;
+mod record;
 pub mod report;
 mod run;
 pub mod upstream;
@@ -50,6 +53,8 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => args.run(),
         Some(Command::Lab(args)) => args.run(),
         Some(Command::Doctor(args)) => args.run(),
+        Some(Command::Completions(args)) => args.run(),
+        Some(Command::PackageFiles(args)) => args.run(),
     };
     result.unwrap_or_else(|error| {
         output::complain(&error);

@@ -10,7 +10,10 @@ use crate::datapath::{BackendTotals, Outcome, Totals};
 
 mod layer7;
 
-pub use layer7::{CacheCounts, Connections, Layer7, SiteCounts, UpstreamCounts, WordCount};
+pub use crate::app::record::Summary as Capture;
+pub use layer7::{
+    CacheCounts, Connections, GroupCounts, Layer7, LogCounts, SiteCounts, UpstreamCounts, WordCount,
+};
 
 /// What happened to packets and flows, up to one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +29,9 @@ pub struct Report {
     /// What layer 7 did, where it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer7: Option<Layer7>,
+    /// What was written of it, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
     /// Whether every packet that came in is accounted for.
     pub agree: bool,
 }
@@ -43,12 +49,19 @@ pub struct Packets {
     pub delivered: u64,
     /// Went nowhere.
     pub dropped: u64,
-    /// Wait for a fragment.
+    /// Wait, for a fragment or for packets before them.
     pub held: u64,
+    /// Were in the hands of workers, or between two of them, when a run that goes on was asked.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub under_way: u64,
     /// Were sent by the balancer on its own; they had not come in.
     pub originated: u64,
     /// Came on a queue whose worker does not own the flow.
     pub handed_over: u64,
+    /// Waited for those before them of their flow, which had come on another queue.
+    pub waited_for_order: u64,
+    /// Waited, and were let go before that was certain.
+    pub order_given_up: u64,
     /// Would have been answered but for the rate limit.
     pub answers_suppressed: u64,
 }
@@ -131,8 +144,11 @@ impl Report {
                 delivered: totals.ended(Outcome::Delivered),
                 dropped: totals.ended(Outcome::Dropped),
                 held: totals.held,
+                under_way: 0,
                 originated: totals.originated,
                 handed_over: totals.handed_over,
+                waited_for_order: totals.waited_for_order,
+                order_given_up: totals.order_given_up,
                 answers_suppressed: totals.answers_suppressed,
             },
             reasons: totals
@@ -147,6 +163,7 @@ impl Report {
                 .collect(),
             services: services.collect(),
             layer7: None,
+            capture: None,
             flows: FlowCounts {
                 opened: totals.backends.iter().map(|backend| backend.flows).sum(),
                 ended: totals.flows_ended,
@@ -155,6 +172,16 @@ impl Report {
             },
             agree: totals.agree(),
         }
+    }
+
+    /// The same of a run that goes on: what came in and is not accounted for is under way.
+    #[must_use]
+    pub fn in_between(mut self) -> Self {
+        let Packets { received, forwarded, answered, delivered, dropped, held, .. } = self.packets;
+        let accounted = forwarded + answered + delivered + dropped + held;
+        self.packets.under_way = received.saturating_sub(accounted);
+        self.agree = accounted <= received;
+        self
     }
 
     /// The same with what layer 7 did.
@@ -191,8 +218,11 @@ impl fmt::Display for Report {
             delivered,
             dropped,
             held,
+            under_way,
             originated,
             handed_over,
+            waited_for_order,
+            order_given_up,
             answers_suppressed,
         } = self.packets;
         write!(
@@ -206,8 +236,11 @@ impl fmt::Display for Report {
         )?;
         for (count, what) in [
             (originated, "sent besides, for connections that end here"),
-            (held, "waiting for a fragment"),
+            (held, "waiting for a fragment, or for packets before them"),
+            (under_way, "under way in the balancer at this moment"),
             (handed_over, "of them handed from one worker to another"),
+            (waited_for_order, "of them waited for those before them, which came on another queue"),
+            (order_given_up, "of those waited too long and may have overtaken one"),
             (answers_suppressed, "answers not sent, to keep within the rate limit"),
         ] {
             if count > 0 {
@@ -230,6 +263,9 @@ impl fmt::Display for Report {
         if let Some(layer7) = &self.layer7 {
             write!(f, "{layer7}")?;
         }
+        if let Some(capture) = &self.capture {
+            writeln!(f, "\n{capture}")?;
+        }
         if self.reasons.is_empty() {
             writeln!(f, "\nNo packet came in. Do clients have a route for the VIP to this host?")?;
         } else {
@@ -238,8 +274,7 @@ impl fmt::Display for Report {
         if !self.agree {
             writeln!(
                 f,
-                "\nThe sums do NOT agree: {} packets came in, and {} are accounted for.\n\
-                 While it runs a worker may be caught between two counts; at the end this is a defect.",
+                "\nThe sums do NOT agree: {} packets came in, and {} are accounted for. This is a defect.",
                 number(received),
                 number(forwarded + answered + delivered + dropped + held)
             )?;
@@ -344,6 +379,11 @@ fn bytes(count: u64) -> String {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,7 +427,8 @@ mod tests {
             json["packets"],
             serde_json::json!({
                 "received": 1_234_570, "forwarded": 1_234_559, "answered": 1, "delivered": 0, "dropped": 7, "held": 3,
-                "originated": 0, "handed_over": 4, "answers_suppressed": 0
+                "originated": 0, "handed_over": 4, "waited_for_order": 0, "order_given_up": 0,
+                "answers_suppressed": 0
             })
         );
         assert_eq!(
@@ -426,6 +467,15 @@ mod tests {
         let report = Report::new(&services(), &Totals { received: 9, ..totals() }, 0);
         assert!(report.to_string().contains("The sums do NOT agree: 9 packets came in, and 1,234,570 are"));
         assert!(report.to_json().unwrap().ends_with("\"agree\":false}"));
+    }
+
+    #[test]
+    fn a_report_in_between_says_what_is_under_way() {
+        let report = Report::new(&services(), &Totals { received: 1_234_575, ..totals() }, 0).in_between();
+        assert!(report.agree && report.packets.under_way == 5, "{report:?}");
+        assert!(report.to_string().contains("5 under way in the balancer"));
+        let report = Report::new(&services(), &Totals { received: 9, ..totals() }, 0).in_between();
+        assert!(!report.agree, "more was done than came in");
     }
 
     #[test]

@@ -15,10 +15,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
+use sd_notify::NotifyState;
 
 use crate::app::config::{self, Config, Flags, counted};
-use crate::app::cores::{Account, Cores, device_traits, joined};
+use crate::app::cores::{Cores, device_traits, joined};
 use crate::app::layer7::Layer7;
+use crate::app::record::{self, Prepared, Recording};
+use crate::app::report::Report;
 use crate::app::{WRONG, check, output, privilege};
 use crate::balance::ServiceSpec;
 use crate::datapath::Nat;
@@ -26,7 +29,7 @@ use crate::io::host::{Host, HostPlan};
 use crate::io::{
     self, Clock, IoError, Opened, SignalWatch, Stop, TunRequest, WorkerOptions, run_with_tasks, run_workers,
 };
-use crate::l7::spec::{Plan, RouteSpec, SiteSpec, UpstreamMode};
+use crate::l7::spec::{LogTarget, Plan, RouteSpec, SiteSpec, UpstreamMode};
 
 const AFTER: &str = "\
 It needs CAP_NET_ADMIN in the namespace it is started in, and /dev/net/tun. Ctrl-C ends it: it takes
@@ -60,6 +63,8 @@ pub struct Args {
     print_config: bool,
     #[command(flatten)]
     flags: Flags,
+    #[command(flatten)]
+    record: record::Options,
 }
 
 impl Args {
@@ -85,7 +90,11 @@ impl Args {
             output::print(&config)?;
             return Ok(ExitCode::SUCCESS);
         }
-        balance(&config, if self.json { Form::Json } else { Form::Tables })
+        if let Err(mistake) = self.record.wanted() {
+            output::say(mistake);
+            return Ok(ExitCode::from(WRONG));
+        }
+        balance(&config, if self.json { Form::Json } else { Form::Tables }, &self.record)
     }
 }
 
@@ -105,8 +114,7 @@ enum Form {
 }
 
 impl Form {
-    fn of(self, account: &Account) -> anyhow::Result<String> {
-        let report = account.report();
+    fn of(self, report: &Report) -> anyhow::Result<String> {
         Ok(match self {
             Self::Tables => report.to_string(),
             Self::Json => report.to_json()? + "\n",
@@ -115,7 +123,10 @@ impl Form {
 }
 
 /// Balances until a signal ends it.
-fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
+fn balance(config: &Config, form: Form, record: &record::Options) -> anyhow::Result<ExitCode> {
+    if record.takes_stdout() && config.plan.sites.iter().any(logs_to_stdout) {
+        anyhow::bail!("standard output can take the capture or an access log: name a file for one of them");
+    }
     let tun = &config.tun;
     let request = TunRequest { name: tun.name.clone(), io: tun.io, queues: tun.queues };
     let Opened { name, queues, kind, why, warnings } = io::open(&request).map_err(advised)?;
@@ -124,12 +135,15 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
         output::say(format_args!("warning: {warning}"));
     }
     let Cores { translators, mut account } = Cores::build(config, queues.len())?;
+    let clock = Clock::start();
+    let recording = Prepared::new(record, config, clock)?;
     let stop = Stop::new();
     let layer7 = if config.plan.sites.is_empty() {
         None
     } else {
         let device = device_traits(tun.mtu, kind);
-        let layer7 = Layer7::build(config, device, queues.len())?;
+        let layer7 =
+            Layer7::build(config, device, queues.len(), recording.as_ref().and_then(Prepared::key_log))?;
         small_pages();
         let counted = layer7.clone();
         account = account.with_layer7(move || counted.report());
@@ -139,12 +153,15 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
     if let Err(problem) = privilege::keep_network_admin() {
         output::say(format_args!("warning: cannot give up the rights that are not needed: {problem}"));
     }
+    let recording = recording.map(Prepared::start).transpose()?;
     if let Some(layer7) = &layer7 {
         layer7.watch_certificates(&stop).context("cannot watch the certificates")?;
+        layer7.logs().start().context("cannot write access logs")?;
     }
+    let logs = layer7.as_ref().map(|layer7| layer7.logs().clone());
     let signals = {
         let account = account.clone();
-        SignalWatch::start(stop.clone(), move || match form.of(&account) {
+        SignalWatch::start(stop.clone(), move || match form.of(&account.report().in_between()) {
             Ok(report) => output::say(report.trim_end()),
             Err(error) => output::complain(&error),
         })?
@@ -163,7 +180,9 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
         output::say(site_line(site, &config.plan));
     }
     output::say(format_args!("ready: {name} is balancing; Ctrl-C ends it"));
-    let (counters, clock, options) = (account.counters(), Clock::start(), WorkerOptions::default());
+    tell_manager(NotifyState::Ready);
+    let counters = account.counters();
+    let options = WorkerOptions { taps: recording.as_ref().map(Recording::taps), ..Default::default() };
     let ended = match layer7 {
         None => run_workers(translators, queues, counters, clock, &stop, &options).map(drop),
         Some(layer7) => {
@@ -171,13 +190,32 @@ fn balance(config: &Config, form: Form) -> anyhow::Result<ExitCode> {
             run_with_tasks(builders, queues, counters, clock, &stop, &options)
         }
     };
+    tell_manager(NotifyState::Stopping);
     for problem in host.into_iter().flat_map(Host::undo) {
         output::say(format_args!("warning: {problem}"));
     }
-    drop(signals);
-    let printed = form.of(&account).and_then(output::print);
+    drop((signals, options));
+    // Behind the last request, and before the report, which may go where lines go.
+    logs.unwrap_or_default().finish();
+    let mut report = account.report();
+    report.capture = recording.map(|recording| recording.finish(report.packets.received));
+    let printed = form.of(&report).and_then(|text| {
+        // What reads the capture from standard output can do nothing with a report behind it.
+        if record.takes_stdout() {
+            output::say(text.trim_end());
+            return Ok(());
+        }
+        output::print(text)
+    });
     ended.map_err(advised)?;
     printed.map(|()| ExitCode::SUCCESS)
+}
+
+/// Tells the service manager, where one has started this.
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("cannot tell the service manager how it stands: {error}");
+    }
 }
 
 /// Keeps the kernel from backing memory by huge pages.
@@ -229,6 +267,11 @@ fn service_line(service: &ServiceSpec) -> String {
     };
     let backends = counted((service.backends.len(), "backend"));
     format!("service {}: {} to {backends}, {nat}, {}", service.name, listens.join(" "), service.scheduler)
+}
+
+/// Whether a site's requests are logged to where results go.
+fn logs_to_stdout(site: &SiteSpec) -> bool {
+    site.access_log.as_ref().is_some_and(|log| log.target == LogTarget::Stdout)
 }
 
 /// One site on one line.

@@ -17,8 +17,8 @@ impl Connect for KernelConnect {
     fn connect(&self, backend: Endpoint) -> Pin<Box<dyn Future<Output = io::Result<Link>>>> {
         Box::pin(async move {
             let socket = UpstreamSocket::connect(backend.into()).await?;
-            let (local, probe) = (socket.local()?.into(), Arc::new(socket.probe()));
-            Ok(Link { bytes: Box::new(socket), probe, local })
+            let probe = Arc::new(socket.probe());
+            Ok(Link { bytes: Box::new(socket), probe })
         })
     }
 }

@@ -8,12 +8,14 @@
 //!   Record { came, decision, left } ─▶ pcapng: two packets with one id, and the decision as the comment of both
 //! ```
 
+mod filter;
 mod link;
 mod packet;
 mod reader;
 mod words;
 mod writer;
 
+pub use filter::{Filter, FilterError};
 pub use link::{Ip, LinkType, NotIp};
 pub use packet::{Direction, Interface, Packet, Timestamp};
 pub use reader::{Format, Notes, ReadError, Reader};

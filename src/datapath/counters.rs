@@ -63,7 +63,11 @@ pub struct Counters {
     pub handed_over: Count,
     /// Answers that were due but not sent, because of the rate limit.
     pub answers_suppressed: Count,
-    /// Fragments that wait for their first one: added when they are held …
+    /// Packets that waited because those before them of their flow came by another queue.
+    pub waited_for_order: Count,
+    /// Those of them that were let go before it was certain that nothing of their flow is behind.
+    pub order_given_up: Count,
+    /// Packets that wait, for their first fragment or for those before them: added when they are held …
     pub held: Count,
     /// … and added here when they are let go.
     pub released: Count,
@@ -86,6 +90,8 @@ impl Counters {
             originated_lost: Count::default(),
             handed_over: Count::default(),
             answers_suppressed: Count::default(),
+            waited_for_order: Count::default(),
+            order_given_up: Count::default(),
             held: Count::default(),
             released: Count::default(),
             flows_ended: Count::default(),
@@ -125,7 +131,11 @@ pub struct Totals {
     pub handed_over: u64,
     /// Answers not sent because of the rate limit.
     pub answers_suppressed: u64,
-    /// Fragments that wait now.
+    /// Packets that waited because those before them of their flow came by another queue.
+    pub waited_for_order: u64,
+    /// Those of them that were let go before it was certain that nothing of their flow is behind.
+    pub order_given_up: u64,
+    /// Packets that wait now.
     pub held: u64,
     /// Flows that ended.
     pub flows_ended: u64,
@@ -159,14 +169,15 @@ impl Totals {
     pub fn of<'a>(workers: impl IntoIterator<Item = &'a Counters>) -> Self {
         let mut totals = Self::default();
         let mut ends = [[0u64; Reason::COUNT]; Outcome::COUNT];
-        for worker in workers {
-            totals.received += worker.received.value();
-            totals.received_bytes += worker.received_bytes.value();
+        let workers: Vec<_> = workers.into_iter().collect();
+        for worker in &workers {
             totals.originated += worker.originated.value();
             totals.originated_bytes += worker.originated_bytes.value();
             totals.originated_lost += worker.originated_lost.value();
             totals.handed_over += worker.handed_over.value();
             totals.answers_suppressed += worker.answers_suppressed.value();
+            totals.waited_for_order += worker.waited_for_order.value();
+            totals.order_given_up += worker.order_given_up.value();
             totals.held += worker.held.value().saturating_sub(worker.released.value());
             totals.flows_ended += worker.flows_ended.value();
             totals.flows_reclaimed += worker.flows_reclaimed.value();
@@ -186,6 +197,11 @@ impl Totals {
                 sum.bytes_reply += backend.bytes_reply.value();
                 sum.refused += backend.refused.value();
             }
+        }
+        // Last, so that what workers do meanwhile can only make these more than what is accounted for.
+        for worker in &workers {
+            totals.received += worker.received.value();
+            totals.received_bytes += worker.received_bytes.value();
         }
         for outcome in Outcome::ALL {
             for &reason in Reason::ALL {
@@ -208,10 +224,15 @@ impl Totals {
         self.ends.iter().find(|end| end.0 == outcome && end.1 == reason).map_or(0, |end| end.2)
     }
 
-    /// Whether every packet that came in is accounted for. Workers that are running may be
-    /// caught between two counts; stopped ones never are.
+    /// Whether every packet that came in is accounted for. Workers that are running have some in their hands, and
+    /// some are under way between two; stopped ones have none.
     pub fn agree(&self) -> bool {
-        self.received == Outcome::ALL.iter().map(|&outcome| self.ended(outcome)).sum::<u64>() + self.held
+        self.received == self.accounted()
+    }
+
+    /// How many packets have come to an end, or wait for a fragment.
+    pub fn accounted(&self) -> u64 {
+        Outcome::ALL.iter().map(|&outcome| self.ended(outcome)).sum::<u64>() + self.held
     }
 }
 

@@ -72,16 +72,14 @@ impl Side {
 pub struct FlowNumber {
     /// The worker that it lives with.
     pub worker: WorkerId,
-    /// Its place there.
-    pub place: u32,
-    /// How many others had the place before.
-    pub generation: u32,
+    /// Its number there: the place in a table, and in the upper half how many others had that place before.
+    pub number: u64,
 }
 
 impl fmt::Display for FlowNumber {
     /// `worker.place.generation`, which is one word.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.worker, self.place, self.generation)
+        write!(f, "{}.{}.{}", self.worker, self.number & 0xffff_ffff, self.number >> 32)
     }
 }
 

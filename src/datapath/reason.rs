@@ -30,15 +30,15 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The packet belongs to a flow in the table and was rewritten as its binding says.
+    /// The packet belongs to a flow in the table, and went where it says.
     KnownFlow = "known_flow",
-    /// The packet opened a flow: a backend was picked and a binding entered.
+    /// The packet opened a flow, which is in the table now.
     NewFlow = "new_flow",
     /// A packet in mid-flow without a binding was placed again by a hash that always picks the same backend.
     AdoptedFlow = "adopted_flow",
     /// A fragment that follows its datagram's first one, which carried the ports.
     Fragment = "fragment",
-    /// An ICMP error about a packet of a flow, translated together with the packet it quotes.
+    /// An ICMP error about a packet of a flow; at layer 4 translated together with the packet it quotes.
     IcmpError = "icmp_error",
     /// Not for a virtual service and not of a flow: routed on unchanged, as the host would have done.
     NotOurs = "not_ours",

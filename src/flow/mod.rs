@@ -77,7 +77,7 @@ mod timers;
 mod tests;
 
 pub use binding::{Binding, Direction};
-pub use entry::Traffic;
+pub use entry::{CameBy, Traffic};
 pub use open::{NewFlow, OpenError};
 pub use ports::{LocalPool, PoolError};
 pub use settings::{Settings, Timeouts};

@@ -28,6 +28,17 @@ pub struct FlowId {
 }
 
 impl FlowId {
+    /// The same as one number: the entry's, and in the upper half how many flows had it before.
+    pub fn number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// An id that names no flow, for tests that only compare them.
+    #[cfg(test)]
+    pub(crate) fn of_test(index: u32) -> Self {
+        Self { index, generation: 0 }
+    }
+
     /// The number of the entry.
     pub(super) fn index(self) -> u32 {
         self.index

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::binding::{Binding, Direction};
-use super::entry::{Entry, Traffic};
+use super::entry::{CameBy, Entry, Traffic};
 use super::index::{Key, Place};
 use super::shared::Shared;
 use super::slab::{FlowId, Slab};
@@ -192,6 +192,28 @@ impl FlowTable {
     /// How far the flow has come; `None` once it has ended.
     pub fn state(&self, id: FlowId) -> Option<State> {
         self.slab.get(id).map(|entry| entry.state)
+    }
+
+    /// Whether the last packet of this direction came by that queue, as this one did.
+    #[inline]
+    pub fn is_on(&self, id: FlowId, direction: Direction, queue: WorkerId) -> bool {
+        self.slab.get(id).is_some_and(|entry| entry.is_on(direction, queue))
+    }
+
+    /// How the last packet of this direction came. Nobody notes that but the caller, by [`FlowTable::set_came_by`].
+    pub fn came_by(&self, id: FlowId, direction: Direction) -> CameBy {
+        self.slab.get(id).map_or(CameBy::None, |entry| entry.came_by(direction))
+    }
+
+    /// Notes how the last packet of this direction came.
+    pub fn set_came_by(&mut self, id: FlowId, direction: Direction, came_by: CameBy) {
+        self.slab.get_mut(id).into_iter().for_each(|entry| entry.set_came_by(direction, came_by));
+    }
+
+    /// What a direction of the flow has carried so far.
+    pub fn traffic(&self, id: FlowId, direction: Direction) -> Traffic {
+        let ends = self.slab.get(id).zip(self.slab.cold(id.index()));
+        ends.map_or_else(Traffic::default, |(entry, cold)| entry.traffic(cold, direction))
     }
 
     /// What this table has in common with those of other workers.

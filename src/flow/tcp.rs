@@ -72,6 +72,21 @@ pub(super) enum Phase {
 }
 
 impl State {
+    /// The one word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Opening => "opening",
+            Self::Answered => "answered",
+            Self::Resuming => "resuming",
+            Self::Established => "established",
+            Self::Closing(_) => "closing",
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Refused => "refused",
+        }
+    }
+
     /// The state after a packet with these flags.
     #[must_use]
     pub fn next(self, direction: Direction, flags: TcpFlags) -> Self {

@@ -8,13 +8,23 @@ use crate::datapath::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: std::time::Instant,
+    /// When that was, since 1970.
+    since_1970: std::time::Duration,
 }
 
 impl Clock {
     /// Starts a clock; the time is now [`Instant::START`].
     #[expect(clippy::disallowed_methods, reason = "this is where the time comes from")]
     pub fn start() -> Self {
-        Self { start: std::time::Instant::now() }
+        let today = std::time::SystemTime::now();
+        let since_1970 = today.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self { start: std::time::Instant::now(), since_1970 }
+    }
+
+    /// When this clock was started, in nanoseconds since 1970: what people call that time. The host's date may be set
+    /// meanwhile; this clock goes on.
+    pub fn started_at(&self) -> u64 {
+        u64::try_from(self.since_1970.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// The time now. It never runs backwards.

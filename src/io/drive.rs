@@ -7,6 +7,13 @@
 //!                        └─ Held ─▶ comes out of the core later, through its outbox
 //! ```
 //!
+//! A core may ask for a fence of a queue, its own or another worker's: to be told when all has been read that lay there.
+//! Whoever has that queue reads it until it is empty, or until it has read as much as a queue can hold:
+//!
+//! ```text
+//!    asker ── FenceAsked ──▶ reads on, and hands over ── FencePassed, behind all that ──▶ asker's core
+//! ```
+//!
 //! [`run_workers`](super::worker::run_workers) gives each worker a thread, [`run_with_tasks`](super::tasks::run_with_tasks)
 //! a runtime for tasks as well; tests and the lab in memory let several take turns in one. Each frame
 //! from the queue is counted once as received, by the worker that read it, and once with its end, by the
@@ -18,10 +25,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::IoError;
-use super::mailbox::{Letter, Mailbox, Post};
-use super::queue::{Queue, is_gone};
+use super::mailbox::{Letter, Mail, Mailbox, Post};
+use super::queue::{LENGTH, Queue, is_gone};
+use super::tap::{Tap, Taps};
 use crate::datapath::{
-    Arrival, Counters, Datapath, Instant, Outbox, Outcome, Reason, Verdict, WorkerId, WorkerSet,
+    Arrival, Counters, Datapath, Decision, Instant, Listening, Outbox, Outcome, Reason, Verdict, WorkerId,
 };
 use crate::packet::Frame;
 
@@ -33,8 +41,8 @@ pub struct Worker<D> {
     core: D,
     /// The frame that is read into, again and again.
     frame: Frame,
-    /// Letters on their way from the mailbox to the core; empty between turns.
-    letters: VecDeque<Letter>,
+    /// Mail on its way from the mailbox to the core; empty between turns.
+    mail: VecDeque<Mail>,
     out: Outbox,
     ends: Ends,
 }
@@ -73,7 +81,14 @@ impl<D: Datapath> Worker<D> {
     }
 
     pub(super) fn new(core: D, Seat(ends): Seat) -> Self {
-        Self { core, frame: Frame::new(), letters: VecDeque::new(), out: Outbox::default(), ends }
+        Self { core, frame: Frame::new(), mail: VecDeque::new(), out: Outbox::default(), ends }
+    }
+
+    /// Has what becomes of each frame told, where somebody listens.
+    pub(super) fn tell(&mut self, taps: Option<&Taps>) {
+        let Some(taps) = taps else { return };
+        self.core.listen(Listening::Yes);
+        self.ends.tap = Some(Box::new(taps.tap(self.ends.id)));
     }
 
     /// Does what there is to do now: the mail, a burst of frames, and what has fallen due.
@@ -91,7 +106,10 @@ impl<D: Datapath> Worker<D> {
 
     #[inline]
     fn turn_over(&mut self, now: Instant, burst: usize) -> Result<Turn, IoError> {
-        let mut frames = self.read_mail(now);
+        let mail = self.read_mail(now);
+        // A fence has to know that the queue is empty now, and not that it was a moment ago.
+        let burst = if self.ends.fences.is_empty() { burst } else { BURST };
+        let mut read = 0;
         let mut more = if burst == 0 { More::Nothing } else { More::Perhaps };
         for _ in 0..burst {
             match self.ends.queue.receive(&mut self.frame) {
@@ -105,13 +123,19 @@ impl<D: Datapath> Worker<D> {
                     break;
                 }
             }
-            frames += 1;
+            read += 1;
+        }
+        if !self.ends.fences.is_empty() {
+            self.pass_fences(now, read, more);
         }
         if self.deadline().is_some_and(|due| due <= now) {
             self.core.handle_timeout(now, &mut self.out);
-            self.ends.empty(&mut self.out, WorkerSet::default());
+            self.ends.empty(now, &mut self.out, Arrival::Queue, Decision::default);
         }
-        self.ends.take_failure().map(|()| Turn { frames, more })
+        if !self.ends.fences.is_empty() {
+            more = More::Perhaps;
+        }
+        self.ends.take_failure().map(|()| Turn { frames: mail + read, more })
     }
 
     /// Writes what the core has to say on its own.
@@ -120,7 +144,10 @@ impl<D: Datapath> Worker<D> {
     /// Where the queue's device is gone or the queue failed.
     pub fn speak(&mut self, now: Instant) -> Result<(), IoError> {
         let Self { core, ends, .. } = self;
-        core.poll_egress(now, &mut |frame| ends.originate(frame));
+        core.poll_egress(now, &mut |frame| ends.originate(now, frame));
+        if let Some(tap) = &mut ends.tap {
+            tap.send();
+        }
         ends.take_failure()
     }
 
@@ -144,20 +171,51 @@ impl<D: Datapath> Worker<D> {
         self.core
     }
 
-    /// The letters that are left when all workers have stopped reading their queues; says how many there were.
-    pub(super) fn read_mail(&mut self, now: Instant) -> usize {
+    /// Reads the mail that is left when the queues are read no more, and lets the fences pass; says how many both were.
+    pub(super) fn settle_mail(&mut self, now: Instant) -> usize {
+        let count = self.read_mail(now) + self.ends.fences.len();
+        self.pass_fences(now, 0, More::Nothing);
+        count
+    }
+
+    fn read_mail(&mut self, now: Instant) -> usize {
         match self.ends.post.mailbox(self.ends.id) {
-            Some(mailbox) if !mailbox.is_empty() => mailbox.take(&mut self.letters),
+            Some(mailbox) if !mailbox.is_empty() => mailbox.take(&mut self.mail),
             _ => return 0,
         }
-        let count = self.letters.len();
-        while let Some(Letter { mut frame, visited }) = self.letters.pop_front() {
-            let verdict =
-                self.core.handle_frame(now, &mut frame, Arrival::HandedOver(visited), &mut self.out);
-            self.ends.settle(&mut frame, verdict, visited);
-            self.ends.empty(&mut self.out, visited);
+        let count = self.mail.len();
+        while let Some(mail) = self.mail.pop_front() {
+            let Self { core, ends, out, .. } = self;
+            match mail {
+                Mail::Letter(Letter { mut frame, visited, queue }) => {
+                    handle(core, ends, out, now, &mut frame, Arrival::HandedOver { visited, queue });
+                }
+                Mail::FenceAsked(asker) => ends.fences.push(Fence::asked_by(asker)),
+                Mail::FencePassed(queue) => {
+                    core.handle_fence(now, queue, out);
+                    ends.empty(now, out, Arrival::Queue, Decision::default);
+                }
+            }
         }
         count
+    }
+
+    /// Says of those fences of this worker's queue that they have passed that have, now that so many frames have been read
+    /// and so much is left.
+    #[cold]
+    fn pass_fences(&mut self, now: Instant, read: usize, left: More) {
+        // The core may ask for another one when it hears of this.
+        for mut fence in std::mem::take(&mut self.ends.fences) {
+            fence.frames = fence.frames.saturating_sub(read);
+            if left == More::Perhaps && fence.frames > 0 {
+                self.ends.fences.push(fence);
+            } else if fence.asker == self.ends.id {
+                self.core.handle_fence(now, self.ends.id, &mut self.out);
+                self.ends.empty(now, &mut self.out, Arrival::Queue, Decision::default);
+            } else if let Some(mailbox) = self.ends.post.mailbox(fence.asker) {
+                mailbox.pass_fence(self.ends.id);
+            }
+        }
     }
 
     fn take_in(&mut self, now: Instant) {
@@ -165,13 +223,16 @@ impl<D: Datapath> Worker<D> {
         counters.received.add(1);
         counters.received_bytes.add(self.frame.packet().len() as u64);
         if self.frame.packet().is_empty() {
-            return counters.count(Outcome::Dropped, Reason::Malformed);
+            counters.count(Outcome::Dropped, Reason::Malformed);
+            if let Some(tap) = &mut self.ends.tap {
+                tap.came(&mut self.frame);
+                let verdict = Verdict::Drop(Reason::Malformed);
+                tap.decided(now, &mut self.frame, verdict, Decision::default());
+            }
+            return;
         }
-        let verdict = self.core.handle_frame(now, &mut self.frame, Arrival::Queue, &mut self.out);
-        self.ends.settle(&mut self.frame, verdict, WorkerSet::default());
-        if !self.out.is_empty() {
-            self.ends.empty(&mut self.out, WorkerSet::default());
-        }
+        let Self { core, ends, out, frame, .. } = self;
+        handle(core, ends, out, now, frame, Arrival::Queue);
     }
 
     pub(super) fn id(&self) -> WorkerId {
@@ -187,16 +248,43 @@ impl<D: Datapath> Worker<D> {
     }
 }
 
-/// Has all workers of a team read their mail until no letter is left, once none of them reads its
-/// queue any more. A letter visits each worker once at most, which bounds the rounds.
+/// Gives a frame to the core, and obeys.
+#[inline]
+fn handle<D: Datapath>(
+    core: &mut D,
+    ends: &mut Ends,
+    out: &mut Outbox,
+    now: Instant,
+    frame: &mut Frame,
+    arrival: Arrival,
+) {
+    if let Some(tap) = &mut ends.tap {
+        tap.came(frame);
+    }
+    let verdict = core.handle_frame(now, frame, arrival, out);
+    let verdict = ends.settle(frame, verdict, arrival);
+    if let Some(tap) = &mut ends.tap {
+        tap.decided(now, frame, verdict, core.decision());
+    }
+    if !out.is_empty() {
+        ends.empty(now, out, arrival, || core.decision());
+    }
+}
+
+/// Has all workers of a team read their mail until none is left, once none of them reads its
+/// queue any more. A letter visits each worker once at most, and what waits for fences has come by each queue once at
+/// most, which bounds the rounds.
 pub fn settle_mail<D: Datapath>(team: &mut [Worker<D>], now: Instant) {
-    for _ in 0..=WorkerId::MAX {
-        let read: usize = team.iter_mut().map(|worker| worker.read_mail(now)).sum();
+    for _ in 0..ROUNDS {
+        let read: usize = team.iter_mut().map(|worker| worker.settle_mail(now)).sum();
         if read == 0 {
             break;
         }
     }
 }
+
+/// Rounds of letters, and of notes there and back for each queue.
+pub(super) const ROUNDS: usize = 4 * WorkerId::MAX;
 
 /// A worker's place in its team, before its core is there.
 pub(super) struct Seat(Ends);
@@ -216,7 +304,16 @@ impl Seat {
         let post = Post::new(cores);
         let seat = |((id, queue), counters)| {
             let (id, post) = (WorkerId(id), Arc::clone(&post));
-            Self(Ends { id, queue, counters, post, failed: None, warned: Warned::No })
+            Self(Ends {
+                id,
+                queue,
+                counters,
+                post,
+                fences: Vec::new(),
+                failed: None,
+                warned: Warned::No,
+                tap: None,
+            })
         };
         Ok((0..).zip(queues).zip(counters).map(seat).collect())
     }
@@ -232,9 +329,28 @@ struct Ends {
     queue: Box<dyn Queue>,
     counters: Arc<Counters>,
     post: Arc<Post>,
+    /// Fences of this worker's queue that have not passed.
+    fences: Vec<Fence>,
     /// What ended the queue, until the turn is over.
     failed: Option<IoError>,
     warned: Warned,
+    /// Who is told, where anybody is.
+    tap: Option<Box<Tap>>,
+}
+
+/// A fence of a queue.
+struct Fence {
+    /// Whose core wants to know when it has passed: this worker's or another's.
+    asker: WorkerId,
+    /// So many frames lie before it at most.
+    frames: usize,
+}
+
+impl Fence {
+    /// One that is asked for now. What is read in this turn counts whole, though part of it may have been read before.
+    fn asked_by(asker: WorkerId) -> Self {
+        Self { asker, frames: LENGTH as usize + BURST }
+    }
 }
 
 /// Whether a write that failed has been told about. The first is news, the rest is a count.
@@ -245,39 +361,54 @@ enum Warned {
 }
 
 impl Ends {
-    /// Obeys a verdict about a frame that came by way of the `visited` workers.
-    fn settle(&mut self, frame: &mut Frame, verdict: Verdict, visited: WorkerSet) {
-        match verdict {
-            Verdict::Forward(reason) => self.write(frame, Outcome::Forwarded, reason),
-            Verdict::Answer(reason) => self.write(frame, Outcome::Answered, reason),
-            Verdict::Drop(reason) => self.counters.count(Outcome::Dropped, reason),
-            Verdict::Deliver(reason) => self.counters.count(Outcome::Delivered, reason),
-            Verdict::Held => {}
-            Verdict::HandOver(to) => self.hand_over(frame, to, visited.with(self.id)),
+    /// Obeys a verdict about a frame that came so; says what became of it in the end.
+    #[inline]
+    fn settle(&mut self, frame: &mut Frame, verdict: Verdict, arrival: Arrival) -> Verdict {
+        let settled = match verdict {
+            Verdict::Forward(_) | Verdict::Answer(_) => self.write(frame, verdict),
+            Verdict::HandOver(to) => self.hand_over(frame, to, arrival),
+            Verdict::Drop(_) | Verdict::Deliver(_) | Verdict::Held => verdict,
+        };
+        if let Some((outcome, reason)) = settled.outcome() {
+            self.counters.count(outcome, reason);
         }
+        settled
     }
 
-    /// Obeys the verdicts about the frames that the core let go.
-    fn empty(&mut self, out: &mut Outbox, visited: WorkerSet) {
+    /// Obeys the verdicts about the frames that the core let go, and asks for the fences that it wants.
+    fn empty(&mut self, now: Instant, out: &mut Outbox, arrival: Arrival, decision: impl Fn() -> Decision) {
         for (mut frame, verdict) in out.drain() {
-            self.settle(&mut frame, verdict, visited);
+            let settled = self.settle(&mut frame, verdict, arrival);
+            if let Some(tap) = &mut self.tap {
+                tap.let_go(now, &frame, settled, decision());
+            }
+        }
+        for queue in out.take_fences().iter() {
+            if queue == self.id {
+                self.fences.push(Fence::asked_by(self.id));
+            } else if let Some(mailbox) = self.post.mailbox(queue) {
+                mailbox.ask_fence(self.id);
+            }
         }
     }
 
-    fn write(&mut self, frame: &mut Frame, outcome: Outcome, reason: Reason) {
+    fn write(&mut self, frame: &mut Frame, verdict: Verdict) -> Verdict {
         match self.queue.send(frame) {
-            Ok(()) => self.counters.count(outcome, reason),
+            Ok(()) => verdict,
             Err(error) => {
-                self.counters.count(Outcome::Dropped, Reason::WriteFailed);
                 self.not_taken(frame, error);
+                Verdict::Drop(Reason::WriteFailed)
             }
         }
     }
 
     /// Writes a frame of the core's own.
-    fn originate(&mut self, frame: &mut Frame) {
+    fn originate(&mut self, now: Instant, frame: &mut Frame) {
         match self.queue.send(frame) {
             Ok(()) => {
+                if let Some(tap) = &mut self.tap {
+                    tap.originated(now, frame);
+                }
                 self.counters.originated.add(1);
                 self.counters.originated_bytes.add(frame.packet().len() as u64);
             }
@@ -303,13 +434,17 @@ impl Ends {
         }
     }
 
-    fn hand_over(&mut self, frame: &Frame, to: WorkerId, visited: WorkerSet) {
-        let letter = Letter { frame: Frame::copy_of(frame.packet(), frame.offload), visited };
+    fn hand_over(&mut self, frame: &Frame, to: WorkerId, arrival: Arrival) -> Verdict {
+        let mut copy = Frame::copy_of(frame.packet(), frame.offload);
+        copy.tags = frame.tags;
+        let letter =
+            Letter { frame: copy, visited: arrival.visited().with(self.id), queue: arrival.queue(self.id) };
         let posted = self.post.mailbox(to).is_some_and(|mailbox| mailbox.post(letter).is_ok());
         if posted {
             self.counters.handed_over.add(1);
+            Verdict::HandOver(to)
         } else {
-            self.counters.count(Outcome::Dropped, Reason::HandoverFull);
+            Verdict::Drop(Reason::HandoverFull)
         }
     }
 

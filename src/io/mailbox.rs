@@ -11,10 +11,10 @@
 //! Both write before they read, in one total order, so one of them always sees the other: the
 //! owner never sleeps over mail.
 //!
-//! Mail keeps its order, but has none with the owner's queue. The kernel remembers the queue of 4,096 tuples, enters one
-//! when we write its opposite, and leads the others by their hash. So where there are more, it may change the queue of a
-//! flow in the middle; then a packet on the owner's queue can overtake one that another worker has still to hand over.
-//! It takes a worker that lags at that moment, and nothing is lost or doubled by it.
+//! Mail keeps its order, but has none with the owner's queue. Where a core must know that nothing of a flow is left behind
+//! in another worker's queue, it has that worker asked for a *fence*: a note to it, and one back, which lies
+//! behind every letter of frames that were in that queue before. Notes are few, one each way between two workers at a time,
+//! and there is always room for them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -34,6 +34,17 @@ pub(super) struct Letter {
     pub frame: Frame,
     /// The workers that it came by.
     pub visited: WorkerSet,
+    /// The first of them, on whose queue it came.
+    pub queue: WorkerId,
+}
+
+/// What lies in a mailbox.
+pub(super) enum Mail {
+    Letter(Letter),
+    /// That worker wants to know when all has been read that lies in the owner's queue now.
+    FenceAsked(WorkerId),
+    /// All that lay in that worker's queue when it was asked has been read.
+    FencePassed(WorkerId),
 }
 
 /// The mailboxes of a team of workers.
@@ -61,7 +72,7 @@ pub(super) struct Mailbox {
 
 #[derive(Default)]
 struct Inside {
-    letters: VecDeque<Letter>,
+    mail: VecDeque<Mail>,
     bytes: usize,
 }
 
@@ -74,19 +85,33 @@ impl Mailbox {
     pub fn post(&self, letter: Letter) -> Result<(), Full> {
         let bytes = size(&letter);
         let mut inside = self.inside();
-        if inside.letters.len() >= MOST_FRAMES || inside.bytes + bytes > MOST_BYTES {
+        if inside.mail.len() >= MOST_FRAMES || inside.bytes + bytes > MOST_BYTES {
             return Err(Full);
         }
         inside.bytes += bytes;
-        inside.letters.push_back(letter);
-        self.waiting.store(inside.letters.len(), SeqCst);
+        self.put(inside, Mail::Letter(letter));
+        Ok(())
+    }
+
+    /// Asks for a fence of the owner's queue.
+    pub fn ask_fence(&self, asker: WorkerId) {
+        self.put(self.inside(), Mail::FenceAsked(asker));
+    }
+
+    /// Says that a fence of this worker's queue, which the owner has asked for, has passed.
+    pub fn pass_fence(&self, queue: WorkerId) {
+        self.put(self.inside(), Mail::FencePassed(queue));
+    }
+
+    fn put(&self, mut inside: MutexGuard<'_, Inside>, mail: Mail) {
+        inside.mail.push_back(mail);
+        self.waiting.store(inside.mail.len(), SeqCst);
         drop(inside);
         if self.asleep.swap(false, SeqCst)
             && let Some(waker) = self.waker.get()
         {
             waker.wake_by_ref();
         }
-        Ok(())
     }
 
     /// Whether there is nothing in it.
@@ -94,11 +119,11 @@ impl Mailbox {
         self.waiting.load(SeqCst) == 0
     }
 
-    /// Takes all letters out, in exchange for an empty queue.
-    pub fn take(&self, into: &mut VecDeque<Letter>) {
-        debug_assert!(into.is_empty(), "letters that were taken before are read");
+    /// Takes all mail out, in exchange for an empty queue.
+    pub fn take(&self, into: &mut VecDeque<Mail>) {
+        debug_assert!(into.is_empty(), "mail that was taken before has been read");
         let mut inside = self.inside();
-        std::mem::swap(&mut inside.letters, into);
+        std::mem::swap(&mut inside.mail, into);
         inside.bytes = 0;
         self.waiting.store(0, SeqCst);
     }
@@ -139,7 +164,8 @@ mod tests {
     use crate::packet::Offload;
 
     fn letter(length: usize) -> Letter {
-        Letter { frame: Frame::copy_of(&vec![0; length], Offload::default()), visited: WorkerSet::default() }
+        let frame = Frame::copy_of(&vec![0; length], Offload::default());
+        Letter { frame, visited: WorkerSet::NONE, queue: WorkerId(0) }
     }
 
     fn fill(length: usize) -> usize {
@@ -160,10 +186,30 @@ mod tests {
             mailbox.post(letter(length)).unwrap();
         }
         assert!(!mailbox.is_empty() && !mailbox.fall_asleep());
-        let mut letters = VecDeque::new();
-        mailbox.take(&mut letters);
-        let lengths: Vec<_> = letters.iter().map(|letter| letter.frame.packet().len()).collect();
-        assert_eq!(lengths, [1, 2, 3]);
+        assert_eq!(lengths(&mailbox), [1, 2, 3]);
         assert!(mailbox.is_empty() && mailbox.fall_asleep());
+    }
+
+    /// The lengths of letters; a note has none.
+    fn lengths(mailbox: &Mailbox) -> Vec<usize> {
+        let mut mail = VecDeque::new();
+        mailbox.take(&mut mail);
+        let length = |mail: Mail| match mail {
+            Mail::Letter(letter) => letter.frame.packet().len(),
+            Mail::FenceAsked(_) | Mail::FencePassed(_) => 0,
+        };
+        mail.into_iter().map(length).collect()
+    }
+
+    #[test]
+    fn a_note_finds_room_in_a_full_mailbox_and_stays_behind_what_was_there() {
+        let mailbox = Mailbox::default();
+        while mailbox.post(letter(9)).is_ok() {}
+        mailbox.pass_fence(WorkerId(1));
+        mailbox.ask_fence(WorkerId(1));
+        assert_eq!(mailbox.post(letter(9)), Err(Full));
+        let lengths = lengths(&mailbox);
+        assert_eq!(lengths.len(), MOST_FRAMES + 2);
+        assert!(lengths[..MOST_FRAMES].iter().all(|length| *length == 9));
     }
 }

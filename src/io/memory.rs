@@ -13,7 +13,7 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use super::queue::{Queue, QueueKind, gone};
+use super::queue::{LENGTH, Queue, QueueKind, gone};
 use crate::packet::Frame;
 
 /// One end of a queue in memory.
@@ -22,7 +22,7 @@ pub struct MemoryQueue {
     outgoing: Arc<Pipe>,
 }
 
-/// Two ends, each of which receives what the other sends; at most `capacity` frames wait each way.
+/// Two ends, each of which receives what the other sends; at most `capacity` frames wait each way, and never more than 4,096.
 pub fn pair(capacity: usize) -> (MemoryQueue, MemoryQueue) {
     let (there, back) = (Arc::new(Pipe::new(capacity)), Arc::new(Pipe::new(capacity)));
     let other = MemoryQueue { incoming: Arc::clone(&there), outgoing: Arc::clone(&back) };
@@ -102,7 +102,7 @@ struct Inside {
 
 impl Pipe {
     fn new(capacity: usize) -> Self {
-        Self { capacity, inside: Mutex::default() }
+        Self { capacity: capacity.min(LENGTH as usize), inside: Mutex::default() }
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {

@@ -16,7 +16,7 @@ use super::IoError;
 use super::host::Netlink;
 use super::offload::OffloadQueue;
 use super::plain::PlainQueue;
-use super::queue::{Queue, QueueKind};
+use super::queue::{LENGTH, Queue, QueueKind};
 use crate::datapath::WorkerId;
 
 /// How a TUN device is to be opened.
@@ -128,14 +128,11 @@ pub fn open(request: &TunRequest) -> Result<Opened, IoError> {
         },
     };
     // A full queue drops, and a dropped large segment costs its sender a whole timeout.
-    if let Err(error) = netlink.set_txqueuelen(name, QUEUE_LENGTH) {
+    if let Err(error) = netlink.set_txqueuelen(name, LENGTH) {
         opened.warnings.push(format!("{error}; bursts may be dropped"));
     }
     Ok(opened)
 }
-
-/// How many packets may wait in a queue for its worker. The kernel's default is 500.
-const QUEUE_LENGTH: u32 = 4096;
 
 fn plain(netlink: &Netlink, name: &str, why: String) -> Result<Opened, IoError> {
     let kind = QueueKind::Plain;

@@ -17,6 +17,9 @@ use nix::errno::Errno;
 
 use crate::packet::Frame;
 
+/// The most frames that wait in a queue for its worker. The kernel's default for a TUN device is 500.
+pub(super) const LENGTH: u32 = 4096;
+
 /// One queue of a device: frames in, frames out.
 pub trait Queue: Send {
     /// Reads the next frame; `false` where there is none now.

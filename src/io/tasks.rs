@@ -37,7 +37,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::IoError;
 use super::clock::Clock;
-use super::drive::{More, Seat, Worker};
+use super::drive::{More, ROUNDS, Seat, Worker};
 use super::mailbox::Mailbox;
 use super::queue::Queue;
 use super::spinner::Spinner;
@@ -78,7 +78,7 @@ where
             let body = move || {
                 let _stops = StopOnPanic(stop);
                 pin(processor);
-                let result = live(seat, build, clock, stop, options.spin, &desk);
+                let result = live(seat, build, clock, stop, options, &desk);
                 if result.is_err() {
                     stop.trigger();
                 }
@@ -112,7 +112,7 @@ fn live<D: Datapath + 'static>(
     build: impl FnOnce(WorkerId) -> D,
     clock: Clock,
     stop: &Stop,
-    spin: Duration,
+    options: &WorkerOptions,
     desk: &Desk,
 ) -> Result<(), IoError> {
     let id = seat.id();
@@ -121,8 +121,9 @@ fn live<D: Datapath + 'static>(
         .build_local(LocalOptions::default())
         .map_err(|source| IoError::Worker { worker: id.index(), what: "get a runtime", source })?;
     runtime.block_on(async {
-        let worker = Worker::new(build(id), seat);
-        let rounds = spawn_local(run(worker, clock, stop.clone(), spin));
+        let mut worker = Worker::new(build(id), seat);
+        worker.tell(options.taps.as_ref());
+        let rounds = spawn_local(run(worker, clock, stop.clone(), options.spin));
         let (mut worker, result) = match rounds.await {
             Ok(ended) => ended,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -130,7 +131,7 @@ fn live<D: Datapath + 'static>(
         // Nothing else may run meanwhile, so that this may block.
         while desk.requests.recv().is_ok() {
             // Whoever asked waits for the answer.
-            let _ = desk.answers.send(worker.read_mail(clock.now()));
+            let _ = desk.answers.send(worker.settle_mail(clock.now()));
         }
         result
     })
@@ -343,12 +344,12 @@ impl Asked {
     }
 }
 
-/// Has the workers read their mail until no letter is left. A letter visits each worker once at most, which bounds
-/// the rounds; in the first one, later workers may still have been reading their queues.
+/// Has the workers read their mail until none is left, as [`settle_mail`](super::drive::settle_mail) does; in the first
+/// round later workers may still have been reading their queues.
 fn settle(workers: &[Asked]) {
     let round = || workers.iter().map(Asked::read_mail).sum::<usize>();
     round();
-    for _ in 0..=WorkerId::MAX {
+    for _ in 0..ROUNDS {
         if round() == 0 {
             break;
         }

@@ -172,7 +172,8 @@ impl FragmentTable {
         if let Some(route) = self.route(&key) {
             return Fate::Known(route);
         }
-        let copy = Frame::copy_of(frame.packet(), frame.offload);
+        let mut copy = Frame::copy_of(frame.packet(), frame.offload);
+        copy.tags = frame.tags;
         let bytes = copy.memory();
         if !self.entries.contains_key(&key) {
             while self.waiting.len() >= MAX_WAITING || self.waiting_bytes + bytes > MAX_WAITING_BYTES {

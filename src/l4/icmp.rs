@@ -72,6 +72,7 @@ impl Translator {
             Lookup::Elsewhere(worker) => return Verdict::HandOver(worker),
             Lookup::Nowhere => return self.not_for_us(frame, view, Reason::IcmpNoFlow),
         };
+        self.hear_flow(flow, direction);
         // RFC 5508 REQ-3: what is damaged is dropped, and not put right.
         let known_good = frame.offload.checksum != ChecksumState::Whole;
         if !known_good && !quote::icmp_checksum_is_right(frame.packet(), view) {
@@ -89,6 +90,7 @@ impl Translator {
             let change = self.flows.unreachable(now, flow);
             self.note(now, flow, change);
         }
+        self.hear_after(flow);
         match self.translate_error(frame, view, &quote, flow, direction) {
             Some(()) => Verdict::Forward(Reason::IcmpError),
             None => Verdict::Drop(Reason::IcmpNoFlow),

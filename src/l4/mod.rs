@@ -12,7 +12,8 @@
 //!                                        └───────────────┴───────┴──────▶ Answer or Drop
 //! ```
 //!
-//! The rest is in the branches: ICMP errors are translated together with the packet that they
+//! A packet of a known flow that came by another queue than the one before it first waits for those that it may have overtaken
+//! (`order.rs`). The rest is in the branches: ICMP errors are translated together with the packet that they
 //! quote (`icmp.rs`), fragments follow their first one (`fragments.rs`, `pieces.rs`), and whatever
 //! cannot be forwarded is answered as its protocol wants (`refuse.rs`).
 //!
@@ -24,8 +25,10 @@ mod fragments;
 mod icmp;
 mod identification;
 mod limits;
+mod order;
 mod pieces;
 mod refuse;
+mod telling;
 mod translator;
 
 #[cfg(test)]

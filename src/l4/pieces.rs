@@ -11,8 +11,7 @@
 use std::hash::BuildHasher;
 
 use super::fragments::{DatagramKey, Fate, GivenUp, Route};
-use super::translator::{Translator, visited};
-use crate::datapath::WorkerSet;
+use super::translator::Translator;
 use crate::datapath::{Arrival, Counters, Instant, Outbox, Outcome, Reason, Verdict, WorkerId};
 use crate::packet::rewrite::{self, Passage};
 use crate::packet::{Frame, Transport, View};
@@ -39,7 +38,7 @@ impl Translator {
             // Only the home lets fragments wait; to the owner it sends them after their first. That may have gone on to
             // another worker, but not back: a route that leads back is that of an earlier first fragment.
             return match self.fragments.route(&key) {
-                Some(Route::Elsewhere(worker)) if visited(arrival).contains(worker) => {
+                Some(Route::Elsewhere(worker)) if arrival.visited().contains(worker) => {
                     Verdict::Drop(Reason::FragmentTimeout)
                 }
                 Some(route) => self.take_route(frame, view, route),
@@ -105,8 +104,8 @@ impl Translator {
             _ => self.fresh_identification(frame),
         };
         // Whoever passed it to its home has not looked for the flow, and may well own it.
-        let visited = if self.home_of(key) == self.worker { WorkerSet::default() } else { visited(arrival) };
-        let handled = self.packet(now, frame, view, tuple, visited, Some(identification));
+        let arrival = if self.home_of(key) == self.worker { Arrival::Queue } else { arrival };
+        let handled = self.packet(now, frame, view, tuple, arrival, Some(identification));
         let route = match (handled.verdict, handled.translated) {
             (Verdict::HandOver(worker), _) => Route::Elsewhere(worker),
             (Verdict::Forward(_), Some((to, traffic))) => Route::Translated {
@@ -134,6 +133,7 @@ impl Translator {
                 let passage = Passage { decrement_hops: true, identification: Some(id) };
                 rewrite::readdress(frame.packet_mut(), view, source, destination, passage);
                 self.count_traffic(traffic, frame.packet().len());
+                self.hear_traffic(traffic);
                 Verdict::Forward(Reason::Fragment)
             }
         }

@@ -9,12 +9,14 @@ use rand::rngs::StdRng;
 use super::fragments::{FragmentTable, Traffic};
 use super::identification::Identifications;
 use super::limits::Bucket;
+use super::order::{Lane, Order, Parked, Released, Why as LetGo};
 use super::pieces;
 use crate::balance::{Backend, Balancer, Health};
-use crate::datapath::{Arrival, BackendId, Counters, Datapath, Instant, Outbox, Reason, VipId};
-use crate::datapath::{Nat, Verdict, WorkerId, WorkerSet};
+use crate::datapath::{Arrival, BackendId, Counters, Datapath, Decision, Instant, Outbox, Reason, VipId};
+use crate::datapath::{Listening, Nat, Verdict, WorkerId, WorkerSet};
 use crate::flow::{
-    Binding, Change, Direction, Ended, Event, FlowId, FlowTable, Lookup, NewFlow, OpenError, Why,
+    Binding, CameBy, Change, Direction, Ended, Event, FlowId, FlowTable, Lookup, NewFlow, OpenError, State,
+    Why,
 };
 use crate::packet::rewrite::{self, Passage};
 use crate::packet::{Address, FiveTuple, Frame, TcpFlags, Transport, Unreadable, View};
@@ -47,6 +49,7 @@ pub struct Translator {
     pub(super) balancer: Arc<Balancer>,
     pub(super) flows: FlowTable,
     pub(super) fragments: FragmentTable,
+    order: Order,
     pub(super) home_hash: foldhash::fast::FixedState,
     pub(super) counters: Arc<Counters>,
     pub(super) icmp_errors: Bucket,
@@ -56,6 +59,8 @@ pub struct Translator {
     /// Some service keeps the client's address, so that packets which are not ours are routed
     /// through this device as well, and must go on.
     pub(super) passes_others: bool,
+    /// What there is to say of the last frame, where somebody listens.
+    pub(super) heard: Option<Box<Decision>>,
 }
 
 /// What came of a packet with ports, for those that need to know more than the verdict.
@@ -81,6 +86,7 @@ impl Translator {
             balancer: Arc::clone(&setup.balancer),
             flows: FlowTable::new(Arc::clone(&setup.flows), worker),
             fragments: FragmentTable::new(setup.fragment_lifetime),
+            order: Order::default(),
             // All workers must find the same home for a datagram.
             home_hash: foldhash::fast::FixedState::with_seed(setup.seed),
             counters,
@@ -89,6 +95,7 @@ impl Translator {
             chance: StdRng::seed_from_u64(seed),
             identifications: Identifications::new(setup, worker),
             passes_others: setup.balancer.services().iter().any(|service| service.nat == Nat::Dnat),
+            heard: None,
         }
     }
 
@@ -98,6 +105,7 @@ impl Translator {
     }
 
     fn decide(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival, out: &mut Outbox) -> Verdict {
+        self.hear_frame();
         let view = match View::of(frame.packet()) {
             Ok(view) => view,
             Err(unreadable) => return Verdict::Drop(reason_for(unreadable)),
@@ -112,13 +120,12 @@ impl Translator {
         if view.fragment.is_some() {
             return self.fragment(now, frame, &view, arrival, out);
         }
-        let visited = visited(arrival);
         match view.transport {
             Transport::Tcp { .. } | Transport::Udp { .. } => match view.tuple() {
-                Some(tuple) => self.packet(now, frame, &view, tuple, visited, None).verdict,
+                Some(tuple) => self.packet(now, frame, &view, tuple, arrival, None).verdict,
                 None => Verdict::Drop(Reason::Malformed),
             },
-            Transport::Icmp { kind, code } => self.icmp(now, frame, &view, kind, code, visited),
+            Transport::Icmp { kind, code } => self.icmp(now, frame, &view, kind, code, arrival.visited()),
             Transport::LaterFragment => Verdict::Drop(Reason::Malformed),
             Transport::Other(_) => self.not_for_us(frame, &view, Reason::UnsupportedProtocol),
         }
@@ -132,11 +139,18 @@ impl Translator {
         frame: &mut Frame,
         view: &View,
         tuple: FiveTuple,
-        visited: WorkerSet,
+        arrival: Arrival,
         identification: Option<u32>,
     ) -> Handled {
-        match self.flows.find(&tuple, visited) {
+        match self.flows.find(&tuple, arrival.visited()) {
             Lookup::Here(flow, direction) => {
+                if !self.flows.is_on(flow, direction, arrival.queue(self.worker))
+                    && identification.is_none()
+                    && self.waits(now, frame, (flow, direction), arrival)
+                {
+                    return Verdict::Held.into();
+                }
+                self.hear_flow(flow, direction);
                 if view.hops <= 1 {
                     return self.refuse(now, frame, view, Reason::TtlExpired).into();
                 }
@@ -145,13 +159,14 @@ impl Translator {
                 }
                 let change = self.flows.observe(now, flow, direction, event_of(view), frame.packet().len());
                 if change == Change::Reopen {
-                    return self.unknown(now, frame, view, tuple, visited, identification);
+                    return self.unknown(now, frame, view, tuple, arrival, identification);
                 }
                 self.note(now, flow, change);
+                self.hear_after(flow);
                 self.forward(frame, view, flow, direction, identification, Reason::KnownFlow)
             }
             Lookup::Elsewhere(worker) => Verdict::HandOver(worker).into(),
-            Lookup::Nowhere => self.unknown(now, frame, view, tuple, visited, identification),
+            Lookup::Nowhere => self.unknown(now, frame, view, tuple, arrival, identification),
         }
     }
 
@@ -195,7 +210,7 @@ impl Translator {
         frame: &mut Frame,
         view: &View,
         tuple: FiveTuple,
-        visited: WorkerSet,
+        arrival: Arrival,
         identification: Option<u32>,
     ) -> Handled {
         if let Some(reason) = self.impossible(view, &tuple) {
@@ -205,32 +220,107 @@ impl Translator {
             let reason = if self.balancer.is_vip(tuple.destination.address) {
                 Reason::NoService
             } else if self.flows.shared().is_local(tuple.destination.address) {
+                self.hear_backend_side();
                 Reason::NoFlow
             } else {
                 return self.not_for_us(frame, view, Reason::NotOurs).into();
             };
             return self.refuse(now, frame, view, reason).into();
         };
+        self.hear_vip(vip);
         if view.hops <= 1 {
             return self.refuse(now, frame, view, Reason::TtlExpired).into();
         }
         let opens = opens(view) || !matches!(view.transport, Transport::Tcp { .. });
         match self.bind(now, &tuple, vip, opens) {
             Ok(flow) => {
+                if identification.is_none() {
+                    let queue = CameBy::Queue(arrival.queue(self.worker));
+                    self.flows.set_came_by(flow, Direction::Original, queue);
+                }
                 let change =
                     self.flows.observe(now, flow, Direction::Original, event_of(view), frame.packet().len());
                 self.note(now, flow, change);
+                self.hear_opened(flow);
+                self.hear_after(flow);
                 let reason = if opens { Reason::NewFlow } else { Reason::AdoptedFlow };
                 self.forward(frame, view, flow, Direction::Original, identification, reason)
             }
             // Whoever has seen it does not know it either: its flow has just ended, or two tuples look alike.
             // The client will try again.
-            Err(Unbound::Elsewhere(worker)) if visited.contains(worker) => {
+            Err(Unbound::Elsewhere(worker)) if arrival.visited().contains(worker) => {
                 Verdict::Drop(Reason::NoFlow).into()
             }
             Err(Unbound::Elsewhere(worker)) => Verdict::HandOver(worker).into(),
             Err(Unbound::Because(reason)) => self.refuse(now, frame, view, reason).into(),
         }
+    }
+
+    /// Has a packet wait that came by another queue than the one before it, if that may have left older ones behind.
+    #[cold]
+    fn waits(&mut self, now: Instant, frame: &Frame, lane: Lane, arrival: Arrival) -> bool {
+        let ((flow, direction), queue) = (lane, arrival.queue(self.worker));
+        let old = match self.flows.came_by(flow, direction) {
+            CameBy::Waits if self.order.is_older(&lane, queue) => return false,
+            // It joins those that wait.
+            CameBy::Waits => WorkerSet::NONE,
+            CameBy::Queue(_) if self.is_alone(lane) => WorkerSet::NONE.with(queue),
+            CameBy::Queue(last) => WorkerSet::NONE.with(last),
+            CameBy::None if self.is_first(lane) => WorkerSet::NONE.with(queue),
+            CameBy::None => WorkerSet::first(self.workers),
+        };
+        if old == WorkerSet::NONE.with(queue) {
+            self.flows.set_came_by(flow, direction, CameBy::Queue(queue));
+            return false;
+        }
+        self.flows.set_came_by(flow, direction, CameBy::Waits);
+        let mut copy = Frame::copy_of(frame.packet(), frame.offload);
+        copy.tags = frame.tags;
+        let parked = Parked { frame: copy, arrival };
+        self.order.park(now, lane, old.without(queue), queue, parked);
+        self.counters.held.add(1);
+        self.counters.waited_for_order.add(1);
+        true
+    }
+
+    /// Whether no packet that came before the first one of this direction can be on its way. Of the client's none can: until
+    /// its flow is there and we write to it, the kernel has no reason to change its queue. An answer may come before the kernel
+    /// has noted the queue of what it answers. It remains the only one until more has gone there, but for TCP, where it is the
+    /// backend's SYN, and nothing follows that before the client has had it.
+    fn is_first(&self, (flow, direction): Lane) -> bool {
+        direction == Direction::Original
+            || self.flows.state(flow) != Some(State::Udp)
+            || self.flows.traffic(flow, Direction::Original).packets < 2
+    }
+
+    /// Whether what has come in this direction is nothing but a backend's SYN, with the same reason. Half of all
+    /// connections would wait for that otherwise.
+    fn is_alone(&self, (flow, direction): Lane) -> bool {
+        direction == Direction::Reply
+            && self.flows.state(flow) != Some(State::Udp)
+            && self.flows.traffic(flow, Direction::Reply).packets < 2
+    }
+
+    /// Decides about the packets that need wait no longer, and asks for the fences that others wait for.
+    #[cold]
+    fn keep_order(&mut self, now: Instant, out: &mut Outbox) {
+        while let Some(Released { lane: (flow, direction), queue, frames, why }) = self.order.next_released()
+        {
+            if let Some(queue) = queue {
+                self.flows.set_came_by(flow, direction, CameBy::Queue(queue));
+            }
+            if why == LetGo::GivenUp {
+                self.counters.order_given_up.add(frames.len() as u64);
+            }
+            for Parked { mut frame, arrival } in frames {
+                self.counters.released.add(1);
+                match self.decide(now, &mut frame, arrival, out) {
+                    Verdict::Held => {}
+                    verdict => out.push(frame, verdict),
+                }
+            }
+        }
+        self.order.take_wanted().iter().for_each(|queue| out.ask_fence(queue));
     }
 
     /// Picks a backend for a new flow and enters its binding.
@@ -384,17 +474,38 @@ impl Datapath for Translator {
         arrival: Arrival,
         out: &mut Outbox,
     ) -> Verdict {
-        self.decide(now, frame, arrival, out)
+        let verdict = self.decide(now, frame, arrival, out);
+        if verdict == Verdict::Held {
+            self.keep_order(now, out);
+        }
+        verdict
     }
 
-    fn handle_timeout(&mut self, now: Instant, _out: &mut Outbox) {
+    fn listen(&mut self, listening: Listening) {
+        self.set_listening(listening);
+    }
+
+    fn decision(&self) -> Decision {
+        self.heard.as_deref().cloned().unwrap_or_default()
+    }
+
+    fn handle_fence(&mut self, now: Instant, queue: WorkerId, out: &mut Outbox) {
+        self.order.passed(queue);
+        self.keep_order(now, out);
+    }
+
+    fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
         let Self { flows, balancer, counters, fragments, .. } = self;
         flows.expire(now, EXPIRE_BUDGET, |ended| settle(balancer, counters, &ended));
         fragments.expire(now, |given_up| pieces::given_up(counters, &given_up));
+        self.order.expire(now);
+        self.keep_order(now, out);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.flows.next_deadline(), self.fragments.next_deadline()].into_iter().flatten().min()
+        let deadlines =
+            [self.flows.next_deadline(), self.fragments.next_deadline(), self.order.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 }
 
@@ -411,14 +522,6 @@ fn settle(balancer: &Balancer, counters: &Counters, ended: &Ended) {
     counters.flows_ended.add(1);
     if ended.why == Why::Reclaimed {
         counters.flows_reclaimed.add(1);
-    }
-}
-
-/// The workers that have looked at a frame before this one.
-pub(super) fn visited(arrival: Arrival) -> WorkerSet {
-    match arrival {
-        Arrival::Queue => WorkerSet::default(),
-        Arrival::HandedOver(set) => set,
     }
 }
 

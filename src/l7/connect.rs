@@ -21,8 +21,6 @@ pub struct Link {
     pub bytes: Box<dyn Duplex>,
     /// What can be asked about it while others read and write.
     pub probe: Arc<dyn Probe>,
-    /// Our end of it.
-    pub local: Endpoint,
 }
 
 /// A two-way stream of bytes. It stays on its worker's thread; `Send` is what hyper asks of one that may be upgraded.

@@ -15,15 +15,19 @@
 //! [`spec`] says what is configured, [`exchange`] what the two halves say to each other, [`connect`] how backends are
 //! reached; [`proxy`] is all of it for one worker. Nothing here opens a socket or a file.
 
+pub mod access;
 pub mod cache;
+pub mod client_body;
 pub mod connect;
 pub mod exchange;
 pub mod front;
 pub mod proxy;
+pub mod rooms;
 pub mod spec;
 pub mod stack;
 pub mod stream;
 pub mod tls;
+pub mod trace;
 pub mod upstream;
 mod words;
 

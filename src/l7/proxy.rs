@@ -6,8 +6,6 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use foldhash::fast::FixedState;
@@ -15,44 +13,12 @@ use hyper::body::Body;
 use tokio::sync::watch;
 
 use super::exchange::Forward;
-use super::front::{Arrived, BodyError, FrontCounters, Security, Site, serve};
+use super::front::{Arrived, BodyError, Security, Site, serve};
+use super::rooms::SessionLimit;
 use super::stack::{Accepted, Listener, Stack};
 use super::tls::{Secured, Terminator};
-use crate::datapath::{Arrival, Instant, Verdict};
+use crate::datapath::{Arrival, Datapath, Instant, Listening, Verdict};
 use crate::packet::{Endpoint, Frame};
-
-/// How many sessions there may be; shared by all workers.
-#[derive(Clone, Debug)]
-pub struct SessionLimit(Arc<Room>);
-
-#[derive(Debug)]
-struct Room {
-    taken: AtomicUsize,
-    most: usize,
-}
-
-impl SessionLimit {
-    /// At most this many.
-    pub fn new(most: usize) -> Self {
-        Self(Arc::new(Room { taken: AtomicUsize::new(0), most }))
-    }
-
-    /// A place for one session, if there is one.
-    fn take(&self) -> Option<Place> {
-        let room = |taken| (taken < self.0.most).then_some(taken + 1);
-        let taken = self.0.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room);
-        taken.ok().map(|_| Place(Arc::clone(&self.0)))
-    }
-}
-
-/// A session's place.
-struct Place(Arc<Room>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// A site, and who ends its TLS.
 struct Served<F> {
@@ -66,7 +32,6 @@ pub struct Proxy<F> {
     sites: HashMap<Endpoint, Served<F>, FixedState>,
     limit: SessionLimit,
     drain: watch::Sender<bool>,
-    counters: Arc<FrontCounters>,
 }
 
 impl<F> Proxy<F>
@@ -75,10 +40,10 @@ where
     F::Body: 'static,
     <F::Body as Body>::Error: Into<BodyError>,
 {
-    /// A proxy without sites. `counters` are the worker's, and those of its sites.
-    pub fn new(stack: Stack, limit: SessionLimit, counters: Arc<FrontCounters>) -> Self {
+    /// A proxy without sites.
+    pub fn new(stack: Stack, limit: SessionLimit) -> Self {
         let (drain, _) = watch::channel(false);
-        Self { stack, sites: HashMap::default(), limit, drain, counters }
+        Self { stack, sites: HashMap::default(), limit, drain }
     }
 
     /// Serves a site on these endpoints from now on; over TLS where there is somebody to end it.
@@ -120,6 +85,11 @@ where
         self.stack.poll_dirty(context)
     }
 
+    /// Whether to remember what there is to say of each decision.
+    pub fn listen(&mut self, listening: Listening) {
+        Datapath::listen(&mut self.stack, listening);
+    }
+
     /// The stack, to ask it whose a flow is and what it has counted.
     pub fn stack(&self) -> &Stack {
         &self.stack
@@ -130,9 +100,12 @@ where
         while let Some(accepted) = self.stack.accept() {
             // A site that has gone meanwhile, or no room: the client sees a reset.
             let Some(served) = self.sites.get(&accepted.vip) else { continue };
-            let Some(place) = self.limit.take() else {
-                self.counters.sessions_refused.add(1);
-                continue;
+            let place = match self.limit.take(accepted.client.address) {
+                Ok(place) => place,
+                Err(cut) => {
+                    served.site.turn_away(accepted.client, accepted.vip, cut);
+                    continue;
+                }
             };
             let (site, secure) = (Rc::clone(&served.site), served.secure.clone());
             let drain = self.drain.subscribe();
@@ -168,15 +141,18 @@ async fn session<F>(
     F::Body: 'static,
     <F::Body as Body>::Error: Into<BodyError>,
 {
-    let clear = Arrived { client, vip, security: Security::Clear, alpn: None, server_name: None };
+    let clear =
+        Arrived { client, vip, security: Security::Clear, alpn: None, server_name: None, handshake: None };
     let Some(secure) = secure else { return serve(stream, clear, site, drain).await };
+    let began = tokio::time::Instant::now();
     // Here, and nowhere else, a stream is secured.
     let Some(Secured { stream, agreed }) = secure.secure(stream, site.patience.handshake).await else {
         site.counters.handshakes_failed.add(1);
         return;
     };
-    let server_name = agreed.sni.map(String::from);
-    let arrived = Arrived { security: Security::Tls, alpn: agreed.alpn, server_name, ..clear };
+    let server_name = agreed.sni.map(Into::into);
+    let handshake = Some(began.elapsed());
+    let arrived = Arrived { security: Security::Tls, alpn: agreed.alpn, server_name, handshake, ..clear };
     serve(stream, arrived, site, drain).await;
 }
 

@@ -115,7 +115,7 @@ pub struct Packets {
     pub delivered: u64,
     /// That went nowhere.
     pub dropped: u64,
-    /// Fragments that wait for their first one.
+    /// That wait, for their first fragment or for packets before them.
     pub held: u64,
     /// That were handed from one worker to another, and are counted above like all others.
     pub handed_over: u64,

@@ -28,9 +28,8 @@ const MIN_ROOM: usize = 1500;
 pub struct Frame {
     buffer: Box<[u8]>,
     length: usize,
-    /// The number that a capture gave the packet when it came in, which stays with it while it waits in a core or goes
-    /// from one worker to another; 0 where nobody captures.
-    pub capture_id: u64,
+    /// What a capture knows the packet by, which must stay with it while it waits in a core or goes to another worker.
+    pub tags: Tags,
     /// What is unfinished about the packet, and must stay so described when it leaves.
     pub offload: Offload,
 }
@@ -41,7 +40,7 @@ impl Frame {
         Self {
             buffer: vec![0; HEADROOM + MAX_PACKET].into_boxed_slice(),
             length: 0,
-            capture_id: 0,
+            tags: Tags::default(),
             offload: Offload::default(),
         }
     }
@@ -52,7 +51,7 @@ impl Frame {
         let packet = &packet[..packet.len().min(MAX_PACKET)];
         let mut buffer = vec![0; HEADROOM + packet.len().max(MIN_ROOM)].into_boxed_slice();
         buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
-        Self { buffer, length: packet.len(), capture_id: 0, offload }
+        Self { buffer, length: packet.len(), tags: Tags::default(), offload }
     }
 
     /// Bytes of memory that the frame occupies.
@@ -105,6 +104,15 @@ impl std::fmt::Debug for Frame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Frame({} bytes, {:?}, {:02x?})", self.length, self.offload, self.packet())
     }
+}
+
+/// What a capture knows a packet by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// The number that the packet was given when it came in; 0 where nobody captures.
+    pub packet: u64,
+    /// The number of the connection that a core sends the packet for, out of its own; `None` where it says none.
+    pub flow: Option<u64>,
 }
 
 /// What is unfinished about a packet (`struct virtio_net_hdr`).

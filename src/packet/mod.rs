@@ -18,6 +18,6 @@ pub mod view;
 mod tests;
 
 pub use flags::TcpFlags;
-pub use frame::{ChecksumState, Frame, HEADROOM, MAX_PACKET, Offload, SegmentKind, Segments};
+pub use frame::{ChecksumState, Frame, HEADROOM, MAX_PACKET, Offload, SegmentKind, Segments, Tags};
 pub use tuple::{Address, Endpoint, Family, FiveTuple, Protocol};
 pub use view::{FragmentInfo, Transport, Unreadable, View};

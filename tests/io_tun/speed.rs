@@ -124,7 +124,7 @@ fn cpu() -> Duration {
 type Case = Option<(IoChoice, usize, WorkerOptions)>;
 
 fn case(io: IoChoice, queues: usize, spin: u64, pinning: Pinning) -> (IoChoice, usize, WorkerOptions) {
-    (io, queues, WorkerOptions { spin: Duration::from_micros(spin), pinning })
+    (io, queues, WorkerOptions { spin: Duration::from_micros(spin), pinning, taps: None })
 }
 
 /// Measures all cases in turn, in many short rounds, since what else the machine does comes and goes; prints the best

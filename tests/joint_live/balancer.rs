@@ -9,7 +9,7 @@ use fourseven::app::cores::{Account, Cores, device_traits, joined};
 use fourseven::datapath::Totals;
 use fourseven::io::host::{Host, HostPlan};
 use fourseven::io::{self, Clock, IoChoice, IoError, Stop, TunRequest, WorkerOptions, run_with_tasks};
-use fourseven::l7::spec::{GroupId, Patience, Plan, RateLimits, Reasons, RouteSpec, SiteSpec, UpstreamMode};
+use fourseven::l7::spec::{GroupId, Plan, RouteSpec, SiteSpec, UpstreamMode};
 use fourseven::packet::Endpoint;
 
 use super::net::{FAMILIES, Net};
@@ -34,16 +34,11 @@ impl Balancer {
         let listens = vips.map(|vip| format!("\"tcp/{}\"", SocketAddr::new(vip, 80))).join(", ");
         let quoted = backends.iter().map(|backend| format!("\"{backend}\"")).collect::<Vec<_>>().join(", ");
         let text = format!("[[service]]\nname = \"web\"\nlisten = [{listens}]\nbackends = [{quoted}]\n");
+        let listen = vips.map(|vip| SocketAddr::new(vip, LAYER_7).into());
         let site = SiteSpec {
-            name: "site".into(),
-            listen: vips.map(|vip| SocketAddr::new(vip, LAYER_7).into()).into(),
             upstreams: UpstreamMode::New,
-            tls: None,
             routes: vec![RouteSpec::to(GroupId(0))],
-            patience: Patience::default(),
-            cache: None,
-            limits: RateLimits::default(),
-            reasons: Reasons::default(),
+            ..SiteSpec::plain("site", listen.into())
         };
         let plan = Plan { sites: vec![site], ..Plan::default() };
         let backends: Vec<Endpoint> = backends.into_iter().map(Endpoint::from).collect();

@@ -219,11 +219,11 @@ fn everybody_talks(ends: &Ends, ports: u16, round: u32) -> Result<usize, String>
 /// The kernel remembers which queue a flow is on for 4,096 tuples, two of a flow. As long as that is enough, each
 /// packet comes on its owner's queue. After that, answers come on the queue that their hash says until the kernel
 /// remembers their tuple after all; a worker that lags behind at this moment still has the last of them when
-/// the next comes on its owner's queue. So then a few in a million may be late, on a machine that is very busy.
+/// the next comes on its owner's queue. That one has to wait, and none is late, unless a worker was kept from
+/// its processor for so long that the other gave up.
 #[test]
-fn twenty_thousand_flows_over_two_queues_lose_and_double_nothing_and_fewer_keep_their_order() {
-    let name =
-        "many::twenty_thousand_flows_over_two_queues_lose_and_double_nothing_and_fewer_keep_their_order";
+fn twenty_thousand_flows_over_two_queues_lose_double_and_reorder_nothing() {
+    let name = "many::twenty_thousand_flows_over_two_queues_lose_double_and_reorder_nothing";
     private(name, || {
         let net = Net::new(2);
         for nat in NATS {
@@ -240,18 +240,20 @@ fn twenty_thousand_flows_over_two_queues_lose_and_double_nothing_and_fewer_keep_
                 let late = late.unwrap_or_else(|error| panic!("{nat}: {error}"));
                 let datagrams = flows * (ROUNDS * EACH) as usize;
                 sent += datagrams;
-                let handed_over = balancer.report().packets("handed_over");
+                let so_far = balancer.report();
+                let handed_over = so_far.packets("handed_over");
                 println!(
                     "{nat}, {flows} flows: of {datagrams} datagrams and their answers {handed_over} were \
-                     handed over, and {late} came late"
+                     handed over, {} had to wait, and {late} came late",
+                    so_far.packets("waited_for_order")
                 );
+                assert!(late as u64 <= so_far.packets("order_given_up"), "{nat}");
                 if ports == FEW_PORTS {
                     // Nearly always none: but the kernel forgets a flow after three seconds of silence, and a busy
                     // machine can make a round so long.
                     assert!(handed_over * 100 < datagrams as u64, "{nat}");
-                    assert!(late as u64 <= handed_over, "{nat}: late on its owner's queue");
                 } else {
-                    assert!(handed_over > 0 && late * 1000 < datagrams, "{nat}");
+                    assert!(handed_over > 0, "{nat}");
                 }
             }
             let report = balancer.stop();

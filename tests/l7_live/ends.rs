@@ -95,6 +95,8 @@ fn layer_4_and_layer_7_work_side_by_side_and_a_signal_ends_both_with_one_report(
             let report = Report::read(&out);
             assert_eq!(report.0["agree"], true, "{signal}: {out}");
             assert_eq!(report.site("site", "2xx"), 2, "{signal}: {out}");
+            let ends = ["shutdown", "closed_by_backend"].map(|end| report.group("site", end));
+            assert_eq!(ends, [report.group("site", "opened"), 0], "{signal}: {out}");
             assert_eq!(report.flows("opened"), 2, "{signal}: {out}");
             assert_eq!(report.0["layer7"]["connections"]["opened"], 2, "{signal}: {out}");
             drop(open);

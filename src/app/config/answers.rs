@@ -61,7 +61,7 @@ impl RedirectDraft {
     }
 
     /// Checks it.
-    pub fn check(&self, check: &mut Check) -> Option<RedirectSpec> {
+    pub fn check(&self, check: &mut Check) -> RedirectSpec {
         let status = check.value(self.status.as_ref(), |status| values::redirect_status(*status));
         let scheme = check.value(self.scheme.as_ref(), |word| values::one_of("`scheme`", word, &SCHEMES));
         let host = check.value(self.host.as_ref(), |text| values::host_name(text));
@@ -74,7 +74,7 @@ impl RedirectDraft {
             check.add(Mistake::missing(self.at.clone(), message).help(EXAMPLE));
         }
         let status = status.unwrap_or(http::StatusCode::TEMPORARY_REDIRECT);
-        Some(RedirectSpec { status, scheme, host, port, path })
+        RedirectSpec { status, scheme, host, port, path }
     }
 }
 

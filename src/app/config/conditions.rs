@@ -106,12 +106,17 @@ fn read_path(reader: &mut Reader, table: &mut Table<'_>) -> Option<PathDraft> {
     let Some(mut table) = reader::inner("the `path` of a route", value) else {
         return reader.wrong_type("path", value, "a string or a table", example);
     };
-    let exact = table.text(reader, "exact");
-    if exact.is_none() && !table.has("exact") {
-        reader.add(Mistake::missing(value.span(), "this path says nothing").help(example));
+    let (exact, prefix) = (table.text(reader, "exact"), table.text(reader, "prefix"));
+    match (table.place("exact"), table.place("prefix")) {
+        (None, None) => reader.add(Mistake::missing(value.span(), "this path says nothing").help(example)),
+        (Some(exact), Some(prefix)) => {
+            let message = "a route is for one path or for all that begins so, and not for both";
+            reader.add(Mistake::new(prefix, message).also(exact, "one path").help("leave out one of both"));
+        }
+        (Some(_), None) | (None, Some(_)) => {}
     }
     table.finish(reader);
-    exact.map(PathDraft::Exact)
+    exact.map(PathDraft::Exact).or(prefix.map(PathDraft::Prefix))
 }
 
 fn read_methods(reader: &mut Reader, table: &mut Table<'_>) -> Vec<Spanned<String>> {

@@ -6,7 +6,7 @@ use super::check::Check;
 use super::mistake::Mistake;
 use super::reader::{Reader, Table};
 use super::values;
-use crate::l7::spec::UpstreamLimits;
+use crate::l7::spec::{Statuses, UpstreamLimits};
 
 /// The most upstreams that can be asked for, of a backend and of all.
 const MOST: usize = 1_000_000;
@@ -18,6 +18,7 @@ const MOST_RETRIES: u32 = 100;
 #[derive(Debug, Default)]
 pub struct Draft {
     connections: Option<Spanned<i128>>,
+    requests: Option<Spanned<i128>>,
     idle: Option<Spanned<i128>>,
     idle_time: Option<Spanned<String>>,
     age: Option<Spanned<String>>,
@@ -26,7 +27,11 @@ pub struct Draft {
     wait: Option<Spanned<String>>,
     connect: Option<Spanned<String>>,
     response: Option<Spanned<String>>,
+    body: Option<Spanned<String>>,
+    total: Option<Spanned<String>>,
     retry_percent: Option<Spanned<i128>>,
+    retry_on: Option<Spanned<Vec<Spanned<i128>>>>,
+    hedge: Option<Spanned<String>>,
 }
 
 impl Draft {
@@ -34,6 +39,7 @@ impl Draft {
     pub fn read(reader: &mut Reader, mut table: Table<'_>) -> Self {
         let draft = Self {
             connections: table.number(reader, "connections"),
+            requests: table.number(reader, "requests"),
             idle: table.number(reader, "idle"),
             idle_time: table.duration(reader, "idle_time"),
             age: table.duration(reader, "age"),
@@ -42,7 +48,11 @@ impl Draft {
             wait: table.duration(reader, "wait"),
             connect: table.duration(reader, "connect"),
             response: table.duration(reader, "response"),
+            body: table.duration(reader, "body"),
+            total: table.duration(reader, "total"),
             retry_percent: table.number(reader, "retry_percent"),
+            retry_on: table.numbers(reader, "retry_on"),
+            hedge: table.duration(reader, "hedge"),
         };
         table.finish(reader);
         draft
@@ -75,6 +85,11 @@ impl Draft {
             wait: time(&self.wait).unwrap_or(default.wait),
             connect: time(&self.connect).unwrap_or(default.connect),
             response: time(&self.response).unwrap_or(default.response),
+            body: time(&self.body).unwrap_or(default.body),
+            total: time(&self.total).or(default.total),
+            hedge: time(&self.hedge).or(default.hedge),
+            requests: count(check, "requests", self.requests.as_ref(), 1).or(default.requests),
+            retry_on: self.retry_on(check),
             uses: check
                 .value(self.uses.as_ref(), |uses| values::in_range("`uses`", *uses, 1..=u64::MAX))
                 .or(default.uses),
@@ -85,6 +100,20 @@ impl Draft {
                 })
                 .unwrap_or(default.retry_percent),
         }
+    }
+}
+
+impl Draft {
+    fn retry_on(&self, check: &mut Check) -> Statuses {
+        let mut statuses = Statuses::default();
+        let written = self.retry_on.as_ref().map(|list| list.get_ref().as_slice()).unwrap_or_default();
+        for written in written {
+            let status = check.value(Some(written), |status| {
+                values::in_range("a status in `retry_on`", *status, Statuses::RANGE)
+            });
+            statuses.insert(status.unwrap_or_default());
+        }
+        statuses
     }
 }
 

@@ -14,6 +14,7 @@
 //! Nothing stops at a mistake. A value that is wrong is noted and taken as if it were not
 //! there; whatever depends on it is then not checked, so that one slip gives one message.
 
+mod access_log;
 mod answers;
 mod backends;
 mod between;
@@ -33,6 +34,7 @@ mod patience;
 mod print;
 mod print_route;
 mod reader;
+mod requests;
 mod route;
 mod service;
 mod shape;
@@ -160,6 +162,8 @@ struct Draft {
     services: Vec<service::Draft>,
     groups: Vec<group::Draft>,
     pool: limits::PoolDraft,
+    clients: requests::ClientsDraft,
+    access_log: access_log::Draft,
     seed: Option<Spanned<i128>>,
 }
 
@@ -181,10 +185,13 @@ impl Draft {
         let groups = group::read_all(reader, &table);
         let table = top.table(reader, "pool", "[pool]");
         let pool = limits::PoolDraft::read(reader, table);
+        let table = top.table(reader, "clients", "[clients]");
+        let clients = requests::ClientsDraft::read(reader, table);
+        let access_log = access_log::Draft::read(reader, &mut top);
         let seed = top.number(reader, "seed");
         let end = top.at();
         top.finish(reader);
-        Self { end, tun, flows, timeouts, health, services, groups, pool, seed }
+        Self { end, tun, flows, timeouts, health, services, groups, pool, clients, access_log, seed }
     }
 
     /// Checks everything. Where there are mistakes the result is not to be used.
@@ -202,10 +209,11 @@ impl Draft {
         }
         let mut whole =
             Parts { services: Vec::new(), sites: Vec::new(), groups: Groups::check(check, &self.groups) };
+        let logs = self.access_log.check(check);
         for draft in &self.services {
             match draft.layer(check) {
                 Layer::L4 => whole.services.push(Service::check(check, &mut whole.groups, draft)),
-                Layer::L7 => whole.sites.push(Site::check(check, &mut whole.groups, draft)),
+                Layer::L7 => whole.sites.push(Site::check(check, &mut whole.groups, draft, &logs)),
             }
         }
         let mtu = self.tun.mtu.as_ref().map(Spanned::span);
@@ -213,7 +221,9 @@ impl Draft {
         let Parts { services, sites, groups } = whole;
         let mut sites: Vec<SiteSpec> = sites.into_iter().map(|site| site.spec).collect();
         let groups = groups.finish(check, &mut sites);
-        let plan = Plan { sites, groups, upstreams: self.pool.check(check) };
+        self.access_log.check_use(check, sites.iter().any(|site| site.access_log.is_some()));
+        let plan =
+            Plan { sites, groups, upstreams: self.pool.check(check), clients: self.clients.check(check) };
         let services = services.into_iter().map(between::complete).collect();
         Config { tun, flows, timeouts, health, services, plan, seed }
     }

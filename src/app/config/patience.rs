@@ -12,7 +12,10 @@ use crate::l7::spec::Patience;
 pub struct Draft {
     handshake: Option<Spanned<String>>,
     head: Option<Spanned<String>>,
+    body: Option<Spanned<String>>,
+    send: Option<Spanned<String>>,
     keep_alive: Option<Spanned<String>>,
+    total: Option<Spanned<String>>,
 }
 
 impl Draft {
@@ -22,7 +25,10 @@ impl Draft {
         let draft = Self {
             handshake: table.duration(reader, "handshake"),
             head: table.duration(reader, "head"),
+            body: table.duration(reader, "body"),
+            send: table.duration(reader, "send"),
             keep_alive: table.duration(reader, "keep_alive"),
+            total: table.duration(reader, "total"),
         };
         table.finish(reader);
         draft
@@ -31,13 +37,16 @@ impl Draft {
     /// Checks it.
     pub fn check(&self, check: &mut Check) -> Patience {
         let default = Patience::default();
-        let mut time = |given: &Option<Spanned<String>>, otherwise| {
-            check.value(given.as_ref(), |text: &String| values::duration(text)).unwrap_or(otherwise)
+        let mut time = |given: &Option<Spanned<String>>| {
+            check.value(given.as_ref(), |text: &String| values::duration(text))
         };
         Patience {
-            handshake: time(&self.handshake, default.handshake),
-            head: time(&self.head, default.head),
-            keep_alive: time(&self.keep_alive, default.keep_alive),
+            handshake: time(&self.handshake).unwrap_or(default.handshake),
+            head: time(&self.head).unwrap_or(default.head),
+            body: time(&self.body).unwrap_or(default.body),
+            send: time(&self.send).unwrap_or(default.send),
+            keep_alive: time(&self.keep_alive).unwrap_or(default.keep_alive),
+            total: time(&self.total).or(default.total),
         }
     }
 }

@@ -7,13 +7,16 @@ use std::fmt::{self, Write};
 use std::path::Path;
 
 use super::Config;
+use super::access_log::{FORMATS, STDOUT};
 use super::group::{PROTOCOLS, PROXY_PROTOCOLS};
 use super::print_route;
 use super::site::UPSTREAMS;
 use super::timeouts::TIMEOUTS;
 use super::values::{written, written_size};
 use crate::balance::{BackendSpec, ServiceSpec, Weight};
-use crate::l7::spec::{CertificateSpec, ClientAuth, GroupSpec, Plan, Reasons, SiteSpec, TlsSpec};
+use crate::l7::spec::{
+    CertificateSpec, ClientAuth, GroupSpec, LogSpec, LogTarget, Plan, Reasons, SiteSpec, TlsSpec,
+};
 
 /// As TOML. Only names of files need an escape: other names are plain, and all else is made of numbers and words.
 impl fmt::Display for Config {
@@ -40,13 +43,17 @@ impl fmt::Display for Config {
         writeln!(f, "\n[health]\nfall  = {}", self.health.fall)?;
         writeln!(f, "retry = \"{}\"", written(self.health.retry))?;
         self.services.iter().try_for_each(|each| service(f, each))?;
-        let Plan { sites, groups, upstreams } = &self.plan;
+        let Plan { sites, groups, upstreams, clients } = &self.plan;
         sites.iter().try_for_each(|each| site(f, each, groups))?;
         groups.iter().try_for_each(|each| group(f, each))?;
-        match upstreams {
-            Some(most) => writeln!(f, "\n[pool]\nconnections = {most}"),
-            None => Ok(()),
+        if sites.is_empty() {
+            return Ok(());
         }
+        if let Some(most) = upstreams {
+            writeln!(f, "\n[pool]\nconnections = {most}")?;
+        }
+        writeln!(f, "\n[clients]\nconnections = {}", clients.connections)?;
+        writeln!(f, "per_source  = {}", clients.per_source)
     }
 }
 
@@ -67,6 +74,9 @@ fn site(f: &mut fmt::Formatter<'_>, site: &SiteSpec, groups: &[GroupSpec]) -> fm
     if let Some(spec) = &site.tls {
         tls(f, spec)?;
     }
+    if let Some(log) = &site.access_log {
+        access_log(f, log)?;
+    }
     print_route::limit(f, &site.limits)?;
     if site.reasons == Reasons::Shown {
         writeln!(f, "debug     = true")?;
@@ -74,7 +84,19 @@ fn site(f: &mut fmt::Formatter<'_>, site: &SiteSpec, groups: &[GroupSpec]) -> fm
     let patience = &site.patience;
     writeln!(f, "\n[service.patience]\nhandshake  = \"{}\"", written(patience.handshake))?;
     writeln!(f, "head       = \"{}\"", written(patience.head))?;
+    writeln!(f, "body       = \"{}\"", written(patience.body))?;
+    writeln!(f, "send       = \"{}\"", written(patience.send))?;
     writeln!(f, "keep_alive = \"{}\"", written(patience.keep_alive))?;
+    if let Some(total) = patience.total {
+        writeln!(f, "total      = \"{}\"", written(total))?;
+    }
+    let requests = &site.requests;
+    writeln!(f, "\n[service.requests]\nmax_head    = \"{}\"", written_size(requests.head))?;
+    writeln!(f, "max_fields  = {}", requests.fields)?;
+    if let Some(bytes) = requests.body {
+        writeln!(f, "max_body    = \"{}\"", written_size(usize::try_from(bytes).unwrap_or(usize::MAX)))?;
+    }
+    writeln!(f, "max_streams = {}", requests.streams)?;
     if let Some(cache) = &site.cache {
         writeln!(f, "\n[service.cache]\nmax_bytes            = \"{}\"", written_size(cache.max_bytes))?;
         writeln!(f, "max_body             = \"{}\"", written_size(cache.max_body))?;
@@ -117,6 +139,9 @@ fn group(f: &mut fmt::Formatter<'_>, group: &GroupSpec) -> fmt::Result {
     writeln!(f, "proxy_protocol = \"{}\"", word(&PROXY_PROTOCOLS, group.proxy_protocol))?;
     let limits = &group.limits;
     writeln!(f, "\n[backends.{name}.limits]\nconnections   = {}", limits.connections)?;
+    if let Some(requests) = limits.requests {
+        writeln!(f, "requests      = {requests}")?;
+    }
     writeln!(f, "idle          = {}", limits.idle)?;
     writeln!(f, "idle_time     = \"{}\"", written(limits.idle_time))?;
     if let Some(age) = limits.age {
@@ -129,7 +154,25 @@ fn group(f: &mut fmt::Formatter<'_>, group: &GroupSpec) -> fmt::Result {
     writeln!(f, "wait          = \"{}\"", written(limits.wait))?;
     writeln!(f, "connect       = \"{}\"", written(limits.connect))?;
     writeln!(f, "response      = \"{}\"", written(limits.response))?;
-    writeln!(f, "retry_percent = {}", limits.retry_percent)
+    writeln!(f, "body          = \"{}\"", written(limits.body))?;
+    if let Some(total) = limits.total {
+        writeln!(f, "total         = \"{}\"", written(total))?;
+    }
+    writeln!(f, "retry_percent = {}", limits.retry_percent)?;
+    let statuses: Vec<_> = limits.retry_on.iter().map(|status| status.to_string()).collect();
+    writeln!(f, "retry_on      = [{}]", statuses.join(", "))?;
+    match limits.hedge {
+        Some(hedge) => writeln!(f, "hedge         = \"{}\"", written(hedge)),
+        None => Ok(()),
+    }
+}
+
+fn access_log(f: &mut fmt::Formatter<'_>, log: &LogSpec) -> fmt::Result {
+    match &log.target {
+        LogTarget::Stdout => writeln!(f, "access_log        = \"{STDOUT}\"")?,
+        LogTarget::File(path) => writeln!(f, "access_log        = {}", file(path))?,
+    }
+    writeln!(f, "access_log_format = \"{}\"", word(&FORMATS, log.format))
 }
 
 /// The items of a list and its end.

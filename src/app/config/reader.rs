@@ -250,6 +250,29 @@ impl<'a> Table<'a> {
         reader.wrong_type(key, value, "a list", &example)
     }
 
+    /// A list of whole numbers. Items of another type are noted and left out.
+    pub fn numbers(&mut self, reader: &mut Reader, key: &'static str) -> Option<Spanned<Vec<Spanned<i128>>>> {
+        let value = self.value(key)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            let help = match value.get_ref() {
+                DeValue::Integer(number) => format!("put it in brackets: [{}]", number.as_str()),
+                _ => format!("write numbers in brackets, such as {key} = [502, 503]"),
+            };
+            return reader.wrong_type(key, value, "a list of whole numbers", &help);
+        };
+        let numbers = items.iter().filter_map(|item| match item.get_ref() {
+            DeValue::Integer(integer) => {
+                let number = i128::from_str_radix(integer.as_str(), integer.radix());
+                Some(Spanned::new(item.span(), number.unwrap_or(i128::MAX)))
+            }
+            _ => {
+                let help = "write whole numbers, without quotes, such as [502, 503]";
+                reader.wrong_type(key, item, "a list of whole numbers", help)
+            }
+        });
+        Some(Spanned::new(value.span(), numbers.collect()))
+    }
+
     /// A list of texts. Items of another type are noted and left out.
     pub fn texts(&mut self, reader: &mut Reader, key: &'static str) -> Option<Spanned<Vec<Spanned<String>>>> {
         let list = self.list(reader, key)?;

@@ -143,8 +143,7 @@ impl Draft {
             let message = format!("`{idle}` is about requests that go to backends, and these do not");
             check.add(Mistake::new(place, message).also(at.clone(), "because of this").help("leave it out"));
         }
-        let redirect =
-            self.redirect.as_ref().and_then(|redirect| redirect.check(check)).map(Action::Redirect);
+        let redirect = self.redirect.as_ref().map(|redirect| Action::Redirect(redirect.check(check)));
         redirect.or_else(|| self.respond.as_ref().map(|respond| Action::Respond(respond.check(check))))
     }
 }

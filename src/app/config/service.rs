@@ -9,7 +9,7 @@ use super::check::Check;
 use super::mistake::Mistake;
 use super::reader::{Reader, Table};
 use super::source::Span;
-use super::{backends, cache, patience, route, shape, tls, values};
+use super::{access_log, backends, cache, patience, requests, route, shape, tls, values};
 use crate::balance::Listen;
 
 /// A service as somebody wrote it.
@@ -41,6 +41,10 @@ pub struct Draft {
     pub patience: patience::Draft,
     /// `cache`.
     pub cache: cache::Draft,
+    /// `[service.requests]`.
+    pub requests: requests::Draft,
+    /// `access_log` and `access_log_format`.
+    pub access_log: access_log::Draft,
     /// `request_headers`, `response_headers` and `compress`.
     pub defaults: shape::DefaultsDraft,
     /// `limit`.
@@ -66,7 +70,7 @@ pub enum Layer {
 const MODES: [(&str, Layer); 2] = [("l4", Layer::L4), ("l7", Layer::L7)];
 
 /// The keys that only layer 7 has.
-const OF_LAYER_7: [&str; 12] = [
+const OF_LAYER_7: [&str; 15] = [
     "cache",
     "upstreams",
     "tls",
@@ -74,6 +78,9 @@ const OF_LAYER_7: [&str; 12] = [
     "client_auth",
     "route",
     "patience",
+    "requests",
+    "access_log",
+    "access_log_format",
     "request_headers",
     "response_headers",
     "compress",
@@ -105,6 +112,8 @@ impl Draft {
             routes: route::read_all(reader, &mut table),
             patience: patience::Draft::read(reader, &mut table),
             cache: cache::Draft::read(reader, &mut table),
+            requests: requests::Draft::read(reader, &mut table),
+            access_log: access_log::Draft::read(reader, &mut table),
             defaults: shape::DefaultsDraft::read(reader, &mut table),
             limit: shape::LimitDraft::read(reader, &mut table),
             debug: table.truth(reader, "debug"),

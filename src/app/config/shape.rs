@@ -191,7 +191,7 @@ impl CompressDraft {
             Self::Table { codings, min_bytes, .. } => (codings, min_bytes),
         };
         let mut found: Vec<Coding> = Vec::new();
-        for word in codings.iter().flat_map(|list| list.get_ref()) {
+        for word in codings.iter().flat_map(Spanned::get_ref) {
             let coding = check.value(Some(word), |text| values::one_of("a coding", text, &CODINGS));
             found.extend(coding.filter(|coding| !found.contains(coding)));
         }

@@ -2,6 +2,7 @@
 
 use toml::Spanned;
 
+use super::access_log::Said;
 use super::check::{Check, Names};
 use super::groups::Groups;
 use super::mistake::Mistake;
@@ -28,7 +29,7 @@ pub struct Site {
 
 impl Site {
     /// Checks a service by itself.
-    pub fn check(check: &mut Check, groups: &mut Groups, draft: &Draft) -> Self {
+    pub fn check(check: &mut Check, groups: &mut Groups, draft: &Draft, logs: &Said) -> Self {
         let names = check.names;
         let name = draft.checked_name(check);
         let listen = draft.listens(check);
@@ -64,6 +65,9 @@ impl Site {
         let routes = route::check(check, groups, group_name, &draft.routes, own, &defaults);
         let patience = draft.patience.check(check);
         let cache = draft.cache.check(check);
+        let requests = draft.requests.check(check);
+        let access_log = draft.access_log.check(check).or(logs);
+        draft.access_log.check_use(check, access_log.is_some());
         Self {
             name: draft.name_span(),
             spec: SiteSpec {
@@ -74,6 +78,8 @@ impl Site {
                 routes,
                 patience,
                 cache,
+                requests,
+                access_log,
                 limits: draft.limit.check(check),
                 reasons: match draft.debug.as_ref().map(Spanned::get_ref) {
                     Some(true) => Reasons::Shown,

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+mod routes;
 mod site;
 
 use super::*;

@@ -8,7 +8,7 @@ use super::*;
 use crate::app::config::{self, Source};
 use crate::app::cores::Cores;
 use crate::datapath::{Reason, WorkerId};
-use crate::l7::spec::{GroupId, Patience, RateLimits, Reasons, RouteSpec, SiteSpec, UpstreamMode};
+use crate::l7::spec::{GroupId, RouteSpec, SiteSpec};
 use crate::packet::Offload;
 
 fn at(text: &str) -> Endpoint {
@@ -18,17 +18,8 @@ fn at(text: &str) -> Endpoint {
 /// Layer 7 has port 443 of the VIP that layer 4 has port 80 of, and a VIP of its own, in each family.
 fn plan() -> Plan {
     let listen = ["203.0.113.1:443", "203.0.113.2:443", "[2001:db8::1]:443", "[2001:db8::2]:443"];
-    let site = SiteSpec {
-        name: "site".into(),
-        listen: listen.map(at).into(),
-        upstreams: UpstreamMode::Pool,
-        tls: None,
-        routes: vec![RouteSpec::to(GroupId(0))],
-        patience: Patience::default(),
-        cache: None,
-        limits: RateLimits::default(),
-        reasons: Reasons::default(),
-    };
+    let routes = vec![RouteSpec::to(GroupId(0))];
+    let site = SiteSpec { routes, ..SiteSpec::plain("site", listen.map(at).into()) };
     Plan { sites: vec![site], ..Plan::default() }
 }
 

@@ -12,7 +12,7 @@
 
 use std::fmt::Write;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 
 use super::options::Options;
@@ -54,12 +54,38 @@ pub fn plan(options: &Options, topology: Topology) -> anyhow::Result<Plan> {
     let config = configuration(options, topology);
     Ok(Plan {
         topology,
-        balancer: ["run", "--json", "-c", &format!("{{{CONFIG}}}")].map(str::to_owned).into(),
+        balancer: arguments(options, topology)?,
         files: vec![file(CHAIN, site.chain), file(KEY, site.key), file(CONFIG, config)],
         certificates,
         authorities: ours.pem() + &theirs.pem(),
         backend_command: options.backend_cmd.clone(),
     })
+}
+
+/// The arguments that make the program the balancer.
+fn arguments(options: &Options, topology: Topology) -> anyhow::Result<Vec<String>> {
+    let mut arguments = ["run", "--json", "-c", &format!("{{{CONFIG}}}")].map(str::to_owned).to_vec();
+    let Some(file) = &options.write else { return Ok(arguments) };
+    if file.as_os_str() == "-" {
+        bail!("the story goes to standard output; give -w a file");
+    }
+    let file = std::path::absolute(file).context("-w needs a file")?;
+    let file = file.to_str().context("the name of the file is not UTF-8")?;
+    arguments.extend(["-w".to_owned(), file.to_owned()]);
+    if options.secrets {
+        arguments.push("--secrets".to_owned());
+    }
+    for family in [Family::V4, Family::V6] {
+        let backends = topology
+            .backends()
+            .map(|number| (topology.backend(family, number), Topology::backend_name(number)));
+        let others =
+            [(topology.client(family), "client".to_owned()), (topology.vip(family), "vip".to_owned())];
+        for (address, name) in others.into_iter().chain(backends) {
+            arguments.extend(["--name".to_owned(), format!("{address}={name}")]);
+        }
+    }
+    Ok(arguments)
 }
 
 /// The configuration, with the names of files in braces.

@@ -1,11 +1,14 @@
 //! How the story goes: its flags, and the balancer that they ask for.
 
+use std::path::PathBuf;
+
 use crate::app::config::Flags;
 use crate::lab::topology::{self, Topology};
 use crate::packet::Family;
 
 /// How the story goes.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Options {
     /// How many backends, 1 to 16.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
@@ -34,6 +37,12 @@ pub struct Options {
     /// Print one JSON object at the end and nothing else.
     #[arg(long)]
     pub json: bool,
+    /// Write what the balancer does to this pcapng file: each packet as it came and as it left, with what was decided.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "memory")]
+    pub write: Option<PathBuf>,
+    /// Write the secrets of TLS sessions into it too, so that Wireshark shows what was said in them.
+    #[arg(long, requires = "write")]
+    pub secrets: bool,
     /// Play in memory, with userspace TCP at both ends, even where namespaces are allowed.
     #[arg(long, conflicts_with_all = ["hold", "backend_cmd"])]
     pub memory: bool,
@@ -42,7 +51,7 @@ pub struct Options {
 impl Options {
     /// Whether only namespaces can give what is asked for.
     pub const fn needs_namespaces(&self) -> bool {
-        self.hold || self.shell.is_some() || self.backend_cmd.is_some()
+        self.hold || self.shell.is_some() || self.backend_cmd.is_some() || self.write.is_some()
     }
 
     /// Layer 4 of the balancer, as the flags of `run` describe it.

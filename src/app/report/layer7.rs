@@ -19,6 +19,30 @@ pub struct Layer7 {
     pub sites: Vec<SiteCounts>,
     /// Backends of groups, in the order of the configuration.
     pub upstreams: Vec<UpstreamCounts>,
+    /// Groups, in the order of the configuration.
+    pub groups: Vec<GroupCounts>,
+    /// Where requests are logged.
+    pub access_logs: Vec<LogCounts>,
+}
+
+/// One group of backends, as far as it is more than the sum of those.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GroupCounts {
+    /// What it is called.
+    pub group: String,
+    /// What became of its requests beside being answered; only what occurred.
+    pub ends: Vec<WordCount>,
+}
+
+/// What became of the lines of one access log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LogCounts {
+    /// Where they went.
+    pub target: String,
+    /// Lines that were written.
+    pub written: u64,
+    /// Lines that were not, as they came too fast or could not be written.
+    pub dropped: u64,
 }
 
 /// Clients' TCP connections, which end here.
@@ -166,11 +190,18 @@ impl fmt::Display for Layer7 {
         let of_caches = self.sites.iter().filter_map(|site| Some((site, site.cache.as_ref()?)));
         let of_caches = of_caches
             .flat_map(|(site, cache)| cache.ends.iter().map(|end| (format!("{} cache", site.name), end)));
-        for (of, end) in of_sites.chain(of_caches).chain(of_upstreams) {
+        let of_groups =
+            self.groups.iter().flat_map(|group| group.ends.iter().map(|end| (group.group.clone(), end)));
+        for (of, end) in of_sites.chain(of_caches).chain(of_groups).chain(of_upstreams) {
             ends.add_row([of, end.word.to_owned(), number(end.count)]);
         }
         right(&mut ends, 2..3);
-        for mut table in [sites, caches, upstreams, ends] {
+        let mut logs = plain(&["access log", "lines", "dropped"]);
+        for log in &self.access_logs {
+            logs.add_row([log.target.clone(), number(log.written), number(log.dropped)]);
+        }
+        right(&mut logs, 1..3);
+        for mut table in [sites, caches, upstreams, ends, logs] {
             table.set_content_arrangement(ContentArrangement::Disabled);
             if table.row_count() > 0 {
                 writeln!(f, "\n{}", table.trim_fmt())?;
@@ -217,6 +248,11 @@ mod tests {
                 }),
             }],
             upstreams: vec![upstream("10.47.2.4:8080", 10, 990), upstream("10.47.2.5:8080", 1000, 2000)],
+            groups: vec![GroupCounts {
+                group: "api".into(),
+                ends: vec![WordCount { word: "retries", count: 7 }],
+            }],
+            access_logs: vec![LogCounts { target: "access.log".into(), written: 3990, dropped: 10 }],
         }
     }
 
@@ -234,6 +270,8 @@ mod tests {
             "site 3,000 4,000 75.0 % 20,000 65,536",
             "site cache uri-miss 1,000",
             "api 10.47.2.5:8080 connect_failed 3",
+            "api retries 7",
+            "access.log 3,990 10",
         ] {
             assert!(words.contains(part), "{part}: {text}");
         }

@@ -18,7 +18,7 @@ use std::io::Read;
 use self::pcap::Pcap;
 use self::pcapng::PcapNg;
 use self::source::Source;
-use super::packet::{Interface, Packet};
+use crate::capture::packet::{Interface, Packet};
 
 /// The longest packet that is read: what libpcap and Wireshark take for the most that there can be. The longest IP packet
 /// and the headers of its link are a quarter of it.
@@ -173,5 +173,5 @@ fn hexadecimal(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "nothing".into();
     }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"))
 }

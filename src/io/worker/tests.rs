@@ -50,7 +50,8 @@ fn start(workers: u8, spin: Duration) -> Run {
     let queues = near.into_iter().map(|near| Box::new(near) as Box<dyn Queue>).collect();
     let counters: Vec<_> = (0..workers).map(|_| Arc::new(Counters::new(0))).collect();
     let stop = Stop::new();
-    let (theirs, options) = ((counters.clone(), stop.clone()), WorkerOptions { spin, pinning: Pinning::Own });
+    let (theirs, options) =
+        ((counters.clone(), stop.clone()), WorkerOptions { spin, ..WorkerOptions::default() });
     let thread =
         thread::spawn(move || run_workers(cores, queues, theirs.0, Clock::start(), &theirs.1, &options));
     Run { far, counters, ticks, stop, thread }

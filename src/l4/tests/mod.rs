@@ -5,6 +5,7 @@ mod flows;
 mod fragments;
 mod icmp;
 mod refusals;
+mod telling;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -133,10 +134,23 @@ impl Rig {
     fn step(&mut self, worker: WorkerId, frame: &mut Frame, arrival: Arrival) -> Verdict {
         let mut out = Outbox::default();
         let verdict = self.translators[worker.index()].handle_frame(self.now, frame, arrival, &mut out);
-        let verdict = self.obey(worker, frame, arrival, verdict);
-        let others: Vec<_> = out.drain().collect();
+        let mut verdict = self.obey(worker, frame, arrival, verdict);
+        let mut others: Vec<_> = out.drain().collect();
+        // No packet lies in any queue here, so each fence has passed as soon as it is asked for.
+        let fences = out.take_fences();
+        for queue in fences.iter() {
+            self.translators[worker.index()].handle_fence(self.now, queue, &mut out);
+        }
+        assert!(out.take_fences().is_empty(), "nothing waits any more");
+        let mut let_go: Vec<_> = out.drain().collect();
+        if !fences.is_empty() {
+            let (own, end) = let_go.pop().expect("it is let go");
+            *frame = own;
+            verdict = self.obey(worker, frame, arrival, end);
+        }
+        others.append(&mut let_go);
         for (mut frame, verdict) in others {
-            let verdict = self.obey(worker, &mut frame, Arrival::HandedOver(WorkerSet::default()), verdict);
+            let verdict = self.obey(worker, &mut frame, Arrival::Queue, verdict);
             if matches!(verdict, Verdict::Forward(_) | Verdict::Answer(_)) {
                 self.extra.push(frame.packet().to_vec());
             }
@@ -146,12 +160,13 @@ impl Rig {
 
     fn obey(&mut self, worker: WorkerId, frame: &mut Frame, arrival: Arrival, verdict: Verdict) -> Verdict {
         if let Verdict::HandOver(owner) = verdict {
-            let seen = super::translator::visited(arrival);
+            let seen = arrival.visited();
             assert!(
                 !seen.contains(owner) || seen == WorkerSet::default().with(owner),
                 "goes round in circles"
             );
-            return self.step(owner, frame, Arrival::HandedOver(seen.with(worker)));
+            let (visited, queue) = (seen.with(worker), arrival.queue(worker));
+            return self.step(owner, frame, Arrival::HandedOver { visited, queue });
         }
         if let Some((outcome, reason)) = verdict.outcome() {
             self.counters[worker.index()].count(outcome, reason);

@@ -34,8 +34,9 @@ use super::resolve::resolve;
 use super::status::{CacheStatus, Detail, Handling};
 use super::store::{Cache, Fetch, Found, Query, Ticket};
 use super::validate;
-use crate::l7::exchange::{Answer, Exchange, Failure, Forward};
+use crate::l7::exchange::{Answer, Exchange, Failure, Forward, Purpose};
 use crate::l7::front::BodyError;
+use crate::l7::trace::Trace;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -68,7 +69,8 @@ where
     type Body = CacheBody<F::Body>;
 
     async fn forward(&self, exchange: Exchange) -> Result<Answer<Self::Body>, Failure> {
-        let Some(cache) = &self.cache else {
+        // A copy is sent to be seen by a backend, and its answer means nothing to anybody.
+        let Some(cache) = self.cache.as_ref().filter(|_| exchange.purpose == Purpose::Answer) else {
             let answer = self.inner.forward(exchange).await?;
             return Ok(over(answer, CacheBody::backend));
         };
@@ -145,7 +147,8 @@ where
                 Found::Usable { stored, detail, refresh } => {
                     if let Some(flight) = refresh {
                         let stored = Some(stored.clone());
-                        self.fetch(cache, flight, exchange.again(), wish, stored, For::Cache, None);
+                        let exchange = exchange.again(Trace::default());
+                        self.fetch(cache, flight, exchange, wish, stored, For::Cache, None);
                     }
                     let status = CacheStatus { detail, ..CacheStatus::of(Handling::Hit) };
                     return Ok(give(cache, &exchange, &stored, status, now));
@@ -206,8 +209,12 @@ where
         let collapsed = own.is_none();
         if let Some(flight) = own {
             let (sender, declined) = oneshot::channel();
-            self.fetch(cache, flight, exchange.again(), wish, stored.clone(), For::Clients, Some(sender));
-            if let Ok(answer) = declined.await {
+            let trace = Trace::default();
+            let again = exchange.again(trace.clone());
+            self.fetch(cache, flight, again, wish, stored.clone(), For::Clients, Some(sender));
+            let declined = declined.await;
+            exchange.trace.follow(&trace);
+            if let Ok(answer) = declined {
                 let detail = match &*wait.borrow() {
                     Phase::Declined(detail) => Some(*detail),
                     _ => status.detail,

@@ -3,10 +3,13 @@
 //! Only what can be read in one way is passed: sizes of at most fifteen hex digits, lines that end in CR LF, chunk
 //! extensions and trailers without control characters, all within a bound. Chunk data are stepped over.
 
-use super::head::{self, MAX_HEAD};
+use super::head;
 
 /// The most bytes of chunk extensions in a body; hyper's own bound is the same.
 const MAX_EXTENSIONS: u32 = 16 << 10;
+
+/// The most bytes of trailers. hyper's own bound is hardly more, and where that is passed it ends the connection without a word.
+const MAX_TRAILERS: usize = 15 << 10;
 
 /// The place in a chunked body.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +103,7 @@ impl Chunks {
                 self.line.clear();
                 At::Trailer
             }
-            (At::Trailer, _) if self.trailers < MAX_HEAD => {
+            (At::Trailer, _) if self.trailers < MAX_TRAILERS => {
                 self.trailers += 1;
                 self.line.push(byte);
                 At::Trailer

@@ -2,6 +2,7 @@
 
 use hyper::{StatusCode, Version};
 
+use super::cut::Cut;
 use super::refusal::Refusal;
 use super::shape::Shaped;
 use crate::datapath::Count;
@@ -15,8 +16,6 @@ pub struct FrontCounters {
     pub sessions: Count,
     /// Those that have ended. What is missing to [`FrontCounters::sessions`] is open.
     pub sessions_ended: Count,
-    /// Connections that were not taken, because there were as many as may be.
-    pub sessions_refused: Count,
     /// Connections that could not be secured.
     pub handshakes_failed: Count,
     /// Connections that changed their protocol.
@@ -25,6 +24,7 @@ pub struct FrontCounters {
     classes: [Count; 5],
     refusals: [Count; Refusal::COUNT],
     failures: [Count; Failure::COUNT],
+    cuts: [Count; Cut::COUNT],
     shaped: [Count; Shaped::COUNT],
 }
 
@@ -79,6 +79,11 @@ impl FrontCounters {
         self.shaped[shaped as usize].value()
     }
 
+    /// Connections that were ended from here, or not taken, for this reason.
+    pub fn cut(&self, cut: Cut) -> u64 {
+        self.cuts[cut as usize].value()
+    }
+
     /// Sessions that are open.
     pub fn open(&self) -> u64 {
         // The ended ones are read first, so that the difference is never below zero.
@@ -108,6 +113,10 @@ impl FrontCounters {
 
     pub(super) fn count_shaped(&self, shaped: Shaped) {
         self.shaped[shaped as usize].add(1);
+    }
+
+    pub(super) fn count_cut(&self, cut: Cut) {
+        self.cuts[cut as usize].add(1);
     }
 
     pub(super) fn count_failure(&self, failure: Failure) {

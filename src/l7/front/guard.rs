@@ -29,10 +29,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::chunks::{Chunks, Step};
-use super::head::{self, Framing, MAX_HEAD};
+use super::cut::Cut;
+use super::head::{self, Framing};
 use super::life::Life;
 use super::refusal::Refusal;
-use crate::l7::spec::Patience;
+use crate::l7::spec::{Patience, RequestLimits};
 
 /// The method of the head that stands for a refused one. A client that sends it itself is answered like any other.
 pub(super) const REFUSED: &str = "FOURSEVEN-REFUSED";
@@ -44,6 +45,7 @@ pub(super) struct Guard<S> {
     stream: S,
     life: Rc<Life>,
     patience: Patience,
+    limits: RequestLimits,
     place: Place,
     /// The request that is being read asks for another protocol.
     upgrade: bool,
@@ -53,6 +55,10 @@ pub(super) struct Guard<S> {
     head_since: Option<Instant>,
     end: Option<End>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Goes off when the client has taken nothing for too long.
+    stall: Option<Pin<Box<Sleep>>>,
+    /// The client is waited for, to take what is written.
+    stalled: bool,
 }
 
 /// What the next byte belongs to.
@@ -89,11 +95,18 @@ enum Rest {
 
 impl<S> Guard<S> {
     /// Guards a stream of which `read` was read already.
-    pub(super) fn new(stream: S, read: Vec<u8>, life: Rc<Life>, patience: Patience) -> Self {
+    pub(super) fn new(
+        stream: S,
+        read: Vec<u8>,
+        life: Rc<Life>,
+        patience: Patience,
+        limits: RequestLimits,
+    ) -> Self {
         Self {
             stream,
             life,
             patience,
+            limits,
             place: Place::Head,
             upgrade: false,
             held: read,
@@ -101,6 +114,8 @@ impl<S> Guard<S> {
             head_since: None,
             end: None,
             timer: None,
+            stall: None,
+            stalled: false,
         }
     }
 
@@ -115,7 +130,7 @@ impl<S> Guard<S> {
         loop {
             let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) else { return (at, Rest::None) };
             match &mut self.place {
-                Place::Head => match head::read(rest) {
+                Place::Head => match head::read(rest, &self.limits) {
                     Ok(None) => return (at, Rest::Wait),
                     Err(refusal) => return (at, Rest::Refused(refusal)),
                     Ok(Some(head)) => {
@@ -175,6 +190,7 @@ impl<S> Guard<S> {
             Rest::None | Rest::Wait => self.head_since = None,
             Rest::Refused(refusal) => self.refuse(refusal),
             Rest::Broken => {
+                self.life.refused.set(Some(Refusal::BadChunk));
                 self.held.truncate(self.cleared);
                 self.end = Some(End::Broken);
             }
@@ -207,6 +223,24 @@ impl<S> Guard<S> {
             Place::Head => Some(self.head_since? + self.patience.head),
             Place::Length(_) | Place::Chunks(_) | Place::Upgrade => None,
         }
+    }
+
+    /// Waits for the client to take something no longer than there is patience.
+    fn wrote<T>(&mut self, context: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if wrote.is_ready() {
+            self.stalled = false;
+            return wrote;
+        }
+        let send = self.patience.send;
+        let timer = self.stall.get_or_insert_with(|| Box::pin(sleep_until(Instant::now())));
+        if !std::mem::replace(&mut self.stalled, true) {
+            timer.as_mut().reset(Instant::now() + send);
+        }
+        if timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.life.cut.set(Some(Cut::SendTimeout));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Waits for bytes no longer than there is patience.
@@ -283,6 +317,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                         return Poll::Pending;
                     }
                     if guard.held.is_empty() {
+                        if guard.life.has_begun() {
+                            guard.life.cut.set(Some(Cut::KeepAlive));
+                        }
                         guard.end = Some(End::Ended);
                     } else {
                         guard.refuse(Refusal::HeadTimeout);
@@ -307,7 +344,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 }
             } else {
                 // A head that comes byte by byte is read again when a line of it has ended, not with each byte.
-                let worth = memchr(b'\n', read).is_some() || guard.held.len() + read.len() > MAX_HEAD;
+                let worth =
+                    memchr(b'\n', read).is_some() || guard.held.len() + read.len() > guard.limits.head;
                 guard.held.extend_from_slice(read);
                 buffer.set_filled(before);
                 if worth {
@@ -320,7 +358,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, buffer)
+        let guard = self.get_mut();
+        let wrote = Pin::new(&mut guard.stream).poll_write(context, buffer);
+        guard.wrote(context, wrote)
     }
 
     fn poll_write_vectored(
@@ -328,7 +368,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         context: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, buffers)
+        let guard = self.get_mut();
+        let wrote = Pin::new(&mut guard.stream).poll_write_vectored(context, buffers);
+        guard.wrote(context, wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -341,7 +383,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         if flushed.is_ready() {
             guard.life.rest();
         }
-        flushed
+        guard.wrote(context, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -18,12 +18,7 @@
 use memchr::memchr;
 
 use super::refusal::Refusal;
-
-/// The longest head. HAProxy takes half of it by default, nginx as much.
-pub(super) const MAX_HEAD: usize = 32 << 10;
-
-/// The most fields: as many as hyper takes.
-const MAX_FIELDS: usize = 100;
+use crate::l7::spec::RequestLimits;
 
 /// The longest target. RFC 9110 §4.1 asks for at least 8,000 bytes.
 const MAX_TARGET: usize = 16 << 10;
@@ -52,32 +47,32 @@ pub(super) struct Head {
 }
 
 /// Reads a head at the start of these bytes; `None` where it is not whole yet.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
+pub(super) fn read(bytes: &[u8], limits: &RequestLimits) -> Result<Option<Head>, Refusal> {
     let mut lines = Lines { rest: bytes, taken: 0 };
     // RFC 9112 §2.2: an empty line before a request is passed over.
     let request = loop {
         match lines.next()? {
             Some([]) if lines.taken <= MAX_EMPTY => {}
             Some(line) => break line,
-            None => return unfinished(lines.rest, bytes.len()),
+            None => return unfinished(lines.rest, bytes.len(), limits),
         }
     };
     let version = request_line(request)?;
     let mut seen = Seen::default();
     let mut fields = 0;
     loop {
-        let Some(line) = lines.next()? else { return unfinished_field(lines.rest, bytes.len()) };
+        let Some(line) = lines.next()? else { return unfinished_field(lines.rest, bytes.len(), limits) };
         if line.is_empty() {
             break;
         }
         fields += 1;
-        if fields > MAX_FIELDS {
+        if fields > limits.fields {
             return Err(Refusal::HeadTooLarge);
         }
         let (name, value) = field(line)?;
         seen.take(name, value)?;
     }
-    if lines.taken > MAX_HEAD {
+    if lines.taken > limits.head {
         return Err(Refusal::HeadTooLarge);
     }
     let framing = seen.framing(version)?;
@@ -85,21 +80,21 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
 }
 
 /// What is known of a request line that is not whole.
-fn unfinished(line: &[u8], length: usize) -> Result<Option<Head>, Refusal> {
+fn unfinished(line: &[u8], length: usize, limits: &RequestLimits) -> Result<Option<Head>, Refusal> {
     // A TLS hello on a cleartext port has no LF for long; its first byte is enough.
     match line.first() {
         Some(byte) if !is_token(*byte) && *byte != b'\r' => return Err(Refusal::BadRequestLine),
         _ => {}
     }
-    if line.len() > MAX_TARGET { Err(Refusal::TargetTooLong) } else { bounded(length) }
+    if line.len() > MAX_TARGET { Err(Refusal::TargetTooLong) } else { bounded(length, limits) }
 }
 
-fn unfinished_field(line: &[u8], length: usize) -> Result<Option<Head>, Refusal> {
-    if matches!(line.first(), Some(b' ' | b'\t')) { Err(Refusal::ObsFold) } else { bounded(length) }
+fn unfinished_field(line: &[u8], length: usize, limits: &RequestLimits) -> Result<Option<Head>, Refusal> {
+    if matches!(line.first(), Some(b' ' | b'\t')) { Err(Refusal::ObsFold) } else { bounded(length, limits) }
 }
 
-fn bounded(length: usize) -> Result<Option<Head>, Refusal> {
-    if length > MAX_HEAD { Err(Refusal::HeadTooLarge) } else { Ok(None) }
+fn bounded(length: usize, limits: &RequestLimits) -> Result<Option<Head>, Refusal> {
+    if length > limits.head { Err(Refusal::HeadTooLarge) } else { Ok(None) }
 }
 
 /// Lines that end in CR LF, without those.
@@ -307,6 +302,10 @@ fn coding(value: &[u8]) -> Coding {
 mod tests {
     use super::*;
 
+    fn read(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
+        super::read(bytes, &RequestLimits::default())
+    }
+
     const WHOLE: &[u8] = b"POST /a?b HTTP/1.1\r\nHost: example.com\r\nContent-Length: 3\r\n\r\nabc";
 
     #[test]
@@ -325,7 +324,7 @@ mod tests {
         assert_eq!(read(b"GET / HTTP/1.1\r\nHost: a\r\n b"), Err(Refusal::ObsFold));
         assert_eq!(read(&vec![b'a'; MAX_TARGET + 1]), Err(Refusal::TargetTooLong));
         let mut long = b"GET / HTTP/1.1\r\nHost: ".to_vec();
-        long.resize(MAX_HEAD + 1, b'a');
+        long.resize(RequestLimits::default().head + 1, b'a');
         assert_eq!(read(&long), Err(Refusal::HeadTooLarge));
     }
 
@@ -341,7 +340,7 @@ mod tests {
             text in "(GET|PUT|G T|,) [ -~]{1,8} HTTP/1\\.[012]\r?\n(([Hh]ost|A-b|C c|Transfer-Encoding|Content-Length)[ :]{0,2}:?[ -~\t\r\\x00\\x{e9}]{0,6}\r?\n){0,4}\r?\n"
         ) {
             if let Ok(Some(head)) = read(text.as_bytes()) {
-                let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+                let mut fields = [httparse::EMPTY_HEADER; RequestLimits::MOST_FIELDS];
                 let mut request = httparse::Request::new(&mut fields);
                 let read = request.parse(text.as_bytes());
                 proptest::prop_assert_eq!(read, Ok(httparse::Status::Complete(head.length)));

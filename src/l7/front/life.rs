@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 
 use tokio::time::Instant;
 
+use super::cut::Cut;
 use super::refusal::Refusal;
 
 /// A session's life. Lives on one thread.
@@ -20,6 +21,12 @@ pub(super) struct Life {
     begun: Cell<bool>,
     /// Why what comes next is refused, where the bytes alone say that it must be.
     pub(super) refused: Cell<Option<Refusal>>,
+    /// Why the connection is ended from here.
+    pub(super) cut: Cell<Option<Cut>>,
+    /// Bodies of answers that have given something, and have not been asked for more.
+    given: Cell<usize>,
+    /// When one of them was asked last.
+    asked: Cell<Instant>,
     /// Who waits for rest.
     waiting: Cell<Option<Waker>>,
 }
@@ -32,6 +39,9 @@ impl Life {
             resting: Cell::new(true),
             begun: Cell::new(false),
             refused: Cell::new(None),
+            cut: Cell::new(None),
+            given: Cell::new(0),
+            asked: Cell::new(Instant::now()),
             waiting: Cell::new(None),
         })
     }
@@ -72,6 +82,25 @@ impl Life {
         self.waiting.set(Some(context.waker().clone()));
     }
 
+    /// A body has given something.
+    pub(super) fn hand_out(&self) {
+        if self.given.get() == 0 {
+            self.asked.set(Instant::now());
+        }
+        self.given.set(self.given.get() + 1);
+    }
+
+    /// It is asked for more, or is over.
+    pub(super) fn take_back(&self) {
+        self.given.set(self.given.get().saturating_sub(1));
+        self.asked.set(Instant::now());
+    }
+
+    /// Since when no answer that waits for the client has got on, if one waits.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        (self.given.get() > 0).then(|| self.asked.get())
+    }
+
     /// Whether there was a request at all.
     pub(super) fn has_begun(&self) -> bool {
         self.begun.get()
@@ -80,6 +109,13 @@ impl Life {
 
 /// A request that is being answered. Goes with the body of its answer, or with its tunnel.
 pub(super) struct Open(Rc<Life>);
+
+impl Open {
+    /// The life of its session.
+    pub(super) fn life(&self) -> &Life {
+        &self.0
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {

@@ -1,17 +1,21 @@
 //! The front: what clients speak to.
 //!
 //! ```text
-//!   connection ── secured ──▶ session ── guard ──▶ hyper ──▶ target, route, headers ──▶ Forward
-//!                                │                                   │ refused            │ failed
-//!                                ◀───────────── answer ◀─────────────┴────────────────────┘
+//!   connection ── secured ──▶ session ── guard ──▶ hyper ──▶ target, limits, route, headers ──▶ Forward
+//!                                │                                   │ refused, answered          │ failed
+//!                                ◀──────── shape ◀── answer ◀────────┴────────────────────────────┘
 //! ```
 //!
 //! [`serve`] takes one connection from its first byte to its last. Nothing is forwarded of a request that can be read
 //! in two ways, or that no route takes: such a one has a [`Refusal`].
 
 mod answer;
+mod answered;
 mod chunks;
 mod counters;
+mod cut;
+mod entry;
+mod frames;
 mod guard;
 mod head;
 mod headers;
@@ -24,6 +28,7 @@ mod rewind;
 mod route;
 mod session;
 mod shape;
+mod slots;
 mod target;
 mod tunnel;
 
@@ -32,6 +37,7 @@ mod tests;
 
 pub use answer::BodyError;
 pub use counters::{FrontCounters, Spoken};
+pub use cut::Cut;
 pub use headers::Security;
 pub use refusal::Refusal;
 pub use route::{Asked, Route, Routes};

@@ -100,6 +100,12 @@ refusals! {
     BadHost = "bad_host", BAD_REQUEST;
     /// A Host that names another one than the target or `:authority` does.
     DifferingHosts = "differing_hosts", BAD_REQUEST;
+    /// A body whose chunks or trailers are not what RFC 9112 §7.1 has, or are more than is taken of them.
+    BadChunk = "bad_chunk", BAD_REQUEST;
+    /// The body is longer than it may be.
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
+    /// Nothing of the body came for too long.
+    BodyTimeout = "body_timeout", REQUEST_TIMEOUT;
     /// The head was not whole in time.
     HeadTimeout = "head_timeout", REQUEST_TIMEOUT;
     /// HTTP found it wrong although the checks here did not.
@@ -155,10 +161,13 @@ pub(super) const fn status_of(failure: Failure) -> StatusCode {
         Failure::ConnectFailed | Failure::TlsFailed | Failure::ClosedEarly | Failure::BadAnswer => {
             StatusCode::BAD_GATEWAY
         }
-        Failure::QueueTimeout | Failure::ConnectTimeout | Failure::ResponseTimeout => {
-            StatusCode::GATEWAY_TIMEOUT
-        }
+        Failure::QueueTimeout
+        | Failure::ConnectTimeout
+        | Failure::ResponseTimeout
+        | Failure::TotalTimeout
+        | Failure::AnswerTimeout => StatusCode::GATEWAY_TIMEOUT,
         Failure::ClientGone => StatusCode::BAD_REQUEST,
+        Failure::NoUpgrade => StatusCode::NOT_IMPLEMENTED,
     }
 }
 
@@ -172,8 +181,9 @@ const fn proxy_error_of(failure: Failure) -> &'static str {
         Failure::TlsFailed => "tls_protocol_error",
         Failure::ClosedEarly => "connection_terminated",
         Failure::BadAnswer => "http_protocol_error",
-        Failure::ResponseTimeout => "http_response_timeout",
+        Failure::ResponseTimeout | Failure::TotalTimeout | Failure::AnswerTimeout => "http_response_timeout",
         Failure::ClientGone => "http_request_error",
+        Failure::NoUpgrade => "http_upgrade_failed",
     }
 }
 

@@ -21,9 +21,11 @@ use super::headers::{self, Change, Security};
 use super::refusal::Refusal;
 use super::route::{Asked, By, Destination, Does, Forwarding, RedirectFrom, Route, TooEarly};
 use super::session::Session;
-use super::shape::{self, Shaped};
+use super::shape::{self, Offer, Shaped};
 use super::{path, target};
-use crate::l7::exchange::{Exchange, RequestBody};
+use crate::l7::client_body::ClientBody;
+use crate::l7::exchange::{Exchange, Purpose, RequestBody};
+use crate::l7::trace::Trace;
 
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 
@@ -34,6 +36,8 @@ pub(super) struct Going<'a> {
     pub route: &'a Route,
     pub forwarding: &'a Forwarding,
     pub destination: Destination,
+    /// How the answer may be compressed.
+    pub offer: Option<Offer<'a>>,
 }
 
 /// One that does not.
@@ -43,7 +47,7 @@ pub(super) enum Early<'a> {
     /// It comes too early, by so much.
     Limited(Refusal, Duration),
     /// Its route has the answer.
-    Answered(&'a Route, Shaped, Response<Bytes>),
+    Answered(&'a Route, Shaped, Box<Response<Bytes>>),
 }
 
 impl From<Refusal> for Early<'_> {
@@ -80,15 +84,27 @@ pub(super) enum StreamOf {
 }
 
 /// Checks a request, finds its route, and does what that says.
-pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> Result<Going<'_>, Early<'_>> {
+pub(super) fn exchange<'a, F>(
+    session: &'a Session<F>,
+    request: Request<Incoming>,
+    trace: &Trace,
+) -> Result<Going<'a>, Early<'a>> {
     let (mut parts, body) = request.into_parts();
     if parts.method.as_str() == REFUSED
         && let Some(refusal) = session.life.refused.get()
     {
         return Err(refusal.into());
     }
+    let limits = &session.site.requests;
     if parts.version == Version::HTTP_2 {
         headers::check_values(&parts.headers)?;
+        // What comes over HTTP/1 has been counted by its lines.
+        if parts.headers.len() > limits.fields {
+            return Err(Refusal::HeadTooLarge.into());
+        }
+    }
+    if limits.body.is_some_and(|most| body.size_hint().lower() > most) {
+        return Err(Refusal::BodyTooLarge.into());
     }
     let path = target::path(&parts)?;
     let host = target::host(&parts)?;
@@ -108,7 +124,7 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
             let location = route.location(spec, from).ok_or(Refusal::BadTarget)?;
             let response = Response::builder().status(spec.status).header(LOCATION, location);
             let response = response.body(Bytes::new()).map_err(|_| Refusal::BadTarget)?;
-            return Err(Early::Answered(route, Shaped::Redirected, response));
+            return Err(Early::Answered(route, Shaped::Redirected, Box::new(response)));
         }
         Does::Respond(spec) => {
             let mut response = Response::new(spec.body.clone());
@@ -116,9 +132,10 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
             if let Some(content_type) = &spec.content_type {
                 response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
             }
-            return Err(Early::Answered(route, Shaped::Responded, response));
+            return Err(Early::Answered(route, Shaped::Responded, Box::new(response)));
         }
     };
+    let offer = route.compress.as_ref().map(|spec| Offer::of(spec, &parts));
     let sent = forwarding.path(&path, &normal).ok_or(Refusal::BadTarget)?;
     drop(normal);
 
@@ -159,16 +176,20 @@ pub(super) fn exchange<F>(session: &Session<F>, request: Request<Incoming>) -> R
     let mut uri = whole.into_parts();
     uri.path_and_query = Some(sent);
     parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::BadTarget)?;
+    let patience = session.site.patience.body;
+    let body = ClientBody::new(body, trace.clone(), limits.body, patience);
     let exchange = Exchange {
         request: Request::from_parts(parts, RequestBody::Client(body)),
         asked,
         group: destination.group,
         backend: destination.backend,
+        purpose: Purpose::Answer,
         mode: session.site.mode,
         client: session.arrived.client,
         vip: session.arrived.vip,
+        trace: trace.clone(),
     };
-    Ok(Going { exchange, wish, route, forwarding, destination })
+    Ok(Going { exchange, wish, route, forwarding, destination, offer })
 }
 
 /// A request, as routes see it.

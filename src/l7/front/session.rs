@@ -10,12 +10,14 @@
 //! between two requests, or, once it is told to drain, behind the requests that are open.
 
 use std::cell::RefCell;
+use std::error::Error as _;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use hyper::body::Body;
 use hyper::rt::Executor;
@@ -29,16 +31,20 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::answer::{BodyError, answer};
 use super::counters::FrontCounters;
+use super::cut::Cut;
+use super::entry::Entry;
+use super::frames::Frames;
 use super::guard::Guard;
 use super::headers::{Security, Told};
-use super::life::{Life, Open};
+use super::life::Life;
 use super::refusal::Refusal;
 use super::rewind::Rewind;
 use super::route::Routes;
 use super::target::Last;
 use super::tunnel;
+use crate::l7::access::AccessLog;
 use crate::l7::exchange::Forward;
-use crate::l7::spec::{Patience, Reasons, UpstreamMode};
+use crate::l7::spec::{Patience, Reasons, RequestLimits, UpstreamMode};
 use crate::l7::tls::Alpn;
 use crate::packet::Endpoint;
 
@@ -52,16 +58,11 @@ const BUFFER: usize = 128 << 10;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 2 << 20;
 
-/// What may wait for a stream's window, and how many streams there may be: together the most that a client that
-/// reads nothing can make a session hold.
+/// What may wait for a stream's window: for all of its streams, the most that a client that reads nothing can make a
+/// session hold.
 const STREAM_BUFFER: usize = 128 << 10;
-const STREAMS: u32 = 128;
-
-/// The longest header list (RFC 9113 §6.5.2), as long as a head of HTTP/1.
-const HEADER_LIST: u32 = 32 << 10;
 
 /// What a worker needs to know of one site to serve its sessions.
-#[derive(Debug)]
 pub struct Site<F> {
     /// Where its requests go.
     pub routes: Arc<Routes>,
@@ -69,6 +70,10 @@ pub struct Site<F> {
     pub mode: UpstreamMode,
     /// How long clients are waited for.
     pub patience: Patience,
+    /// What one request may be.
+    pub requests: RequestLimits,
+    /// Who keeps a log of requests.
+    pub log: Option<Rc<dyn AccessLog>>,
     /// Whether answers that are our own say why in a field of their own.
     pub reasons: Reasons,
     /// Who sends requests to backends.
@@ -89,7 +94,9 @@ pub struct Arrived {
     /// What ALPN has agreed upon. Where that is nothing, the first bytes tell in the clear, and behind TLS it is HTTP/1.
     pub alpn: Option<Alpn>,
     /// The host that the client has asked for by SNI.
-    pub server_name: Option<String>,
+    pub server_name: Option<Rc<str>>,
+    /// How long the handshake took, where there was one.
+    pub handshake: Option<Duration>,
 }
 
 /// Tells sessions to end behind the requests that are open. Theirs is the receiving end.
@@ -103,7 +110,7 @@ pub(super) struct Session<F> {
     pub(super) last: RefCell<Last>,
     pub(super) life: Rc<Life>,
     /// What the connection becomes behind the answer that is being written.
-    pub(super) tunnel: RefCell<Option<(OnUpgrade, Option<Open>)>>,
+    pub(super) tunnel: RefCell<Option<(OnUpgrade, Option<Entry>)>>,
 }
 
 /// Counts a session as ended, however it ends.
@@ -145,7 +152,8 @@ where
     let session =
         Rc::new(Session { last: RefCell::default(), tunnel: RefCell::default(), site, arrived, told, life });
     if protocol == Alpn::H2 {
-        serve_http2(Rewind::new(read.into(), stream), session, drain).await;
+        let stream = Frames::new(Rewind::new(read.into(), stream), Rc::clone(&session.life), PREFACE.len());
+        serve_http2(stream, session, drain).await;
     } else {
         serve_http1(stream, read, session, drain).await;
     }
@@ -175,15 +183,16 @@ where
     F::Body: 'static,
     <F::Body as Body>::Error: Into<BodyError>,
 {
-    let guard = Guard::new(stream, read, Rc::clone(&session.life), session.site.patience);
+    let Site { patience, requests: limits, .. } = *session.site;
+    let guard = Guard::new(stream, read, Rc::clone(&session.life), patience, limits);
     let requests = Rc::clone(&session);
     // hyper has a place for one answer's future, also while there is none. It is large; in a box it goes with the request.
     let service = service_fn(move |request| Box::pin(answer(Rc::clone(&requests), request)));
-    // No timers of hyper's: it ends a connection without a word, and the guard does not.
+    // No timers of hyper's: it ends a connection without a word, and the guard does not. No `pipeline_flush`: with that, hyper
+    // takes of an answer whatever there is, however little of it the client takes.
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(BUFFER)
-        .pipeline_flush(true)
         .writev(true)
         .serve_connection(TokioIo::new(guard), service);
     let mut drained = pin!(drained(drain));
@@ -199,20 +208,25 @@ where
     if ended.is_err_and(|error| error.is_parse()) {
         session.site.counters.count_refusal(Refusal::Malformed);
     }
+    if let Some(cut) = session.life.cut.get() {
+        session.site.counters.count_cut(cut);
+    }
     let tunnel = session.tunnel.take();
-    if let Some((backend, open)) = tunnel {
+    if let Some((backend, mut entry)) = tunnel {
         // hyper's own way to this needs a connection that may change threads.
         let parts = connection.into_parts();
         let (stream, held) = parts.io.into_inner().into_parts();
         let read =
             if held.is_empty() { parts.read_buf } else { [&parts.read_buf[..], &held].concat().into() };
         drop((parts.service, session));
-        tunnel::between(Rewind::new(read, stream), backend).await;
-        drop(open);
+        let carried = tunnel::between(Rewind::new(read, stream), backend).await;
+        if let Some(entry) = &mut entry {
+            entry.carried(carried);
+        }
     }
 }
 
-async fn serve_http2<S, F>(stream: Rewind<S>, session: Rc<Session<F>>, drain: Drain)
+async fn serve_http2<S, F>(stream: Frames<Rewind<S>>, session: Rc<Session<F>>, drain: Drain)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     F: Forward + 'static,
@@ -220,18 +234,20 @@ where
     <F::Body as Body>::Error: Into<BodyError>,
 {
     let requests = Rc::clone(&session);
-    let service = service_fn(move |request| answer(Rc::clone(&requests), request));
+    // A stream's future is moved from hand to hand until it is a task's; in a box it stays where it is.
+    let service = service_fn(move |request| Box::pin(answer(Rc::clone(&requests), request)));
+    let limits = session.site.requests;
     let mut connection = pin!(
         http2::Builder::new(Local)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(STREAM_BUFFER)
-            .max_concurrent_streams(STREAMS)
-            .max_header_list_size(HEADER_LIST)
+            .max_concurrent_streams(limits.streams)
+            .max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX))
             .enable_connect_protocol()
             .serve_connection(TokioIo::new(stream), service)
     );
-    let Patience { head, keep_alive, .. } = session.site.patience;
+    let Patience { head, keep_alive, send, .. } = session.site.patience;
     let mut drained = pin!(drained(drain));
     let mut draining = false;
     let mut closing = false;
@@ -243,8 +259,12 @@ where
         }
         while timer.as_mut().poll(context).is_ready() {
             let now = Instant::now();
+            if session.life.stalled_since().is_some_and(|since| now >= since + send) {
+                session.life.cut.set(Some(Cut::SendTimeout));
+                return Poll::Ready(Ok(()));
+            }
             let due = match session.life.idle_since() {
-                None => now + keep_alive,
+                None => session.life.stalled_since().unwrap_or(now) + send.min(keep_alive),
                 Some(since) if session.life.has_begun() => since + keep_alive,
                 Some(since) => since + head,
             };
@@ -255,6 +275,9 @@ where
                 return Poll::Ready(Ok(()));
             } else {
                 closing = true;
+                if session.life.has_begun() {
+                    session.life.cut.set(Some(Cut::KeepAlive));
+                }
                 connection.as_mut().graceful_shutdown();
                 timer.as_mut().reset(now + head);
             }
@@ -262,9 +285,28 @@ where
         connection.as_mut().poll(context)
     })
     .await;
-    if ended.is_err_and(|error: hyper::Error| error.is_parse()) {
-        session.site.counters.count_refusal(Refusal::Malformed);
+    if let Err(error) = ended {
+        if is_calm(&error) {
+            session.life.cut.set(session.life.cut.get().or(Some(Cut::Excess)));
+        } else if error.is_parse() {
+            session.site.counters.count_refusal(Refusal::Malformed);
+        }
     }
+    if let Some(cut) = session.life.cut.get() {
+        session.site.counters.count_cut(cut);
+    }
+}
+
+/// Whether HTTP/2 had enough of the client (RFC 9113 §7).
+fn is_calm(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 async fn drained(mut drain: Drain) {

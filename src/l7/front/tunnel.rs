@@ -11,15 +11,16 @@ use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 const BUFFER: usize = 16 << 10;
 
 /// Carries bytes between a client's connection and what a backend's has become.
-pub(super) async fn between<S: AsyncRead + AsyncWrite + Unpin>(mut client: S, backend: OnUpgrade) {
-    let Ok(backend) = backend.await else { return };
-    let mut backend = TokioIo::new(backend);
-    let _ended = copy_bidirectional_with_sizes(&mut client, &mut backend, BUFFER, BUFFER).await;
+/// How many it was, to the backend and to the client; `None` where it broke off.
+pub(super) async fn between<S: AsyncRead + AsyncWrite + Unpin>(
+    mut client: S,
+    backend: OnUpgrade,
+) -> Option<(u64, u64)> {
+    let mut backend = TokioIo::new(backend.await.ok()?);
+    copy_bidirectional_with_sizes(&mut client, &mut backend, BUFFER, BUFFER).await.ok()
 }
 
 /// The same, where the client's side is a stream of an HTTP/2 connection.
-pub(super) async fn between_upgraded(client: OnUpgrade, backend: OnUpgrade) {
-    if let Ok(client) = client.await {
-        between(TokioIo::new(client), backend).await;
-    }
+pub(super) async fn between_upgraded(client: OnUpgrade, backend: OnUpgrade) -> Option<(u64, u64)> {
+    between(TokioIo::new(client.await.ok()?), backend).await
 }

@@ -1,6 +1,7 @@
 //! A proxy as its worker sees it: frames in, frames out, and sessions between them.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
@@ -11,8 +12,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::*;
 use crate::l7::exchange::{Answer, Exchange, Failure};
-use crate::l7::front::Routes;
-use crate::l7::spec::{GroupId, Patience, Reasons, RouteSpec, UpstreamMode};
+use crate::l7::front::{Cut, FrontCounters, Routes};
+use crate::l7::spec::{ClientLimits, GroupId, Patience, Reasons, RequestLimits, RouteSpec, UpstreamMode};
 use crate::l7::stack::{DeviceTraits, Offloads, Share, StackSettings};
 use crate::l7::tls::authority::{Authority, Subject};
 use crate::l7::tls::{Certificates, ClientCheck, Setup};
@@ -77,6 +78,7 @@ struct Bench {
 impl Bench {
     fn new(most: usize, secure: Option<&Rc<Terminator>>) -> Self {
         let device = DeviceTraits { mtu: 1500, offloads: Offloads::None };
+        let limits = ClientLimits { connections: most, ..ClientLimits::default() };
         let stack = Stack::new(StackSettings::on(device), Share::ALL, [7; 32]);
         let counters = Arc::<FrontCounters>::default();
         let routes = Routes::new(&[RouteSpec::to(GroupId(0))]);
@@ -84,11 +86,13 @@ impl Bench {
             routes: routes.into(),
             mode: UpstreamMode::Pool,
             patience: Patience::default(),
+            requests: RequestLimits::default(),
+            log: None,
             reasons: Reasons::Hidden,
             forward: Rc::new(Nobody),
             counters: Arc::clone(&counters),
         });
-        let mut proxy = Proxy::new(stack, SessionLimit::new(most), Arc::clone(&counters));
+        let mut proxy = Proxy::new(stack, SessionLimit::new(limits));
         proxy.serve(&[endpoint("203.0.113.1:80")], Listener::default(), &site, secure);
         Self { proxy, now: Instant::START + Duration::from_secs(1000), counters }
     }
@@ -225,7 +229,7 @@ fn there_are_no_more_sessions_than_may_be() {
         assert!(!rst);
         let (_second, rst) = Hand::connect(&mut bench, 4712).await;
         assert!(rst);
-        assert_eq!(bench.counters.sessions_refused.value(), 1);
+        assert_eq!(bench.counters.cut(Cut::TooManyConnections), 1);
     });
 }
 

@@ -8,16 +8,19 @@
 //! read. Whoever makes a [`Plan`] in another way than from a configuration must keep that.
 
 mod cache;
+mod limits;
+mod log;
 mod route;
 mod shape;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::balance::{BackendSpec, SchedulerKind};
 use crate::packet::Endpoint;
 
 pub use cache::CacheSpec;
+pub use limits::{ClientLimits, Patience, RequestLimits, Statuses, UpstreamLimits};
+pub use log::{LogFormat, LogSpec, LogTarget};
 pub use route::{
     Action, Condition, ForwardSpec, HostPattern, MirrorSpec, PathPattern, PathRewrite, RedirectScheme,
     RedirectSpec, RespondSpec, RouteSpec, Share, StickySpec, ValuePattern,
@@ -33,6 +36,8 @@ pub struct Plan {
     pub groups: Vec<GroupSpec>,
     /// The bound of upstreams of all backends together.
     pub upstreams: Option<usize>,
+    /// Bounds of clients' connections.
+    pub clients: ClientLimits,
 }
 
 /// A group, by its place in [`Plan::groups`].
@@ -56,10 +61,33 @@ pub struct SiteSpec {
     pub patience: Patience,
     /// What is kept of answers; `None` for nothing.
     pub cache: Option<CacheSpec>,
+    /// What one request may be.
+    pub requests: RequestLimits,
+    /// Where requests are logged; `None` for nowhere.
+    pub access_log: Option<LogSpec>,
     /// How many requests are taken, before it is known what for.
     pub limits: RateLimits,
     /// Whether answers that are the balancer's own say why in a field of their own.
     pub reasons: Reasons,
+}
+
+impl SiteSpec {
+    /// One in the clear, without routes, and otherwise as it is where nothing is said.
+    pub fn plain(name: &str, listen: Vec<Endpoint>) -> Self {
+        Self {
+            name: name.to_owned(),
+            listen,
+            upstreams: UpstreamMode::default(),
+            tls: None,
+            routes: Vec::new(),
+            patience: Patience::default(),
+            cache: None,
+            requests: RequestLimits::default(),
+            access_log: None,
+            limits: RateLimits::default(),
+            reasons: Reasons::default(),
+        }
+    }
 }
 
 /// Whether answers that are the balancer's own say why in a field of their own.
@@ -117,27 +145,6 @@ pub enum ClientAuth {
     Required(PathBuf),
 }
 
-/// How long clients are waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// The TLS handshake.
-    pub handshake: Duration,
-    /// A request's head, from its first byte, or from the opening of the connection for the first one.
-    pub head: Duration,
-    /// Between two requests of one connection.
-    pub keep_alive: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(10),
-            head: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(75),
-        }
-    }
-}
-
 /// Backends that do the same, and how they are reached.
 #[derive(Clone, Debug)]
 pub struct GroupSpec {
@@ -184,46 +191,4 @@ pub enum ProxyProtocol {
     None,
     /// By a PROXY protocol header, version 2. Such an upstream serves one client only.
     V2,
-}
-
-/// Bounds of a group's upstreams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UpstreamLimits {
-    /// Upstreams of one backend at once.
-    pub connections: usize,
-    /// Those of them that may be idle.
-    pub idle: usize,
-    /// How long one may be idle.
-    pub idle_time: Duration,
-    /// How old one may become; it ends behind the request that it serves then.
-    pub age: Option<Duration>,
-    /// How many requests one may serve.
-    pub uses: Option<u64>,
-    /// Requests of the group that may wait for an upstream.
-    pub waiting: usize,
-    /// How long one may wait.
-    pub wait: Duration,
-    /// How long opening one may take, TLS included.
-    pub connect: Duration,
-    /// How long the head of the answer may take.
-    pub response: Duration,
-    /// Requests that may be tried again, in percent of all, beside ten a second that always may.
-    pub retry_percent: u32,
-}
-
-impl Default for UpstreamLimits {
-    fn default() -> Self {
-        Self {
-            connections: 1024,
-            idle: 256,
-            idle_time: Duration::from_secs(60),
-            age: None,
-            uses: None,
-            waiting: 1024,
-            wait: Duration::from_secs(5),
-            connect: Duration::from_secs(5),
-            response: Duration::from_mins(1),
-            retry_percent: 20,
-        }
-    }
 }

@@ -38,7 +38,7 @@ impl Stack {
                 }
                 packet.len()
             });
-            frame.offload = Offload::default();
+            (frame.offload, frame.tags.flow) = (Offload::default(), None);
             self.counts.frames_sent += 1;
             sink(frame);
         }
@@ -82,8 +82,10 @@ impl Stack {
             state.orphan_until.get_or_insert(now + self.settings.timeouts.orphan);
         }
         let sent = &mut self.counts.frames_sent;
+        let number = flow.key.number();
         let counted = |frame: &mut Frame| {
             *sent += 1;
+            frame.tags.flow = Some(number);
             sink(frame);
         };
         engine.transmit(

@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(super) active_at: Instant,
     /// When what has come must be acknowledged at the latest, if it may wait for something to go with it.
     pub(super) acknowledge_by: Option<Instant>,
+    /// The next number that the client sends: RCV.NXT.
+    pub(super) expected: Sequence,
     /// When the rest must be done, once nobody reads any more.
     pub(super) orphan_until: Option<Instant>,
     pub(super) holder: Holder,

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::engine::{Opening, announced_window, headers, window_shift};
 use super::flow::{Flow, Holder, Seating, State};
+use super::guess::Belief;
 use super::handshake::HalfOpen;
 use super::parking::Parked;
 use super::segment::{Bare, BareKind, MIN_MSS, Offer, Segment, checksum_is_right};
@@ -27,6 +28,7 @@ impl Stack {
     /// connections have to say because of it comes out of [`Stack::poll_egress`].
     pub fn handle_frame(&mut self, now: Instant, frame: &mut Frame, arrival: Arrival) -> Verdict {
         self.shared.now.set(now);
+        self.hear_frame();
         let view = match View::of(frame.packet()) {
             Ok(view) => view,
             Err(Unreadable::HeaderChecksum) => return Verdict::Drop(Reason::BadChecksum),
@@ -46,6 +48,7 @@ impl Stack {
         if let Some(verdict) = self.elsewhere(&segment.tuple, arrival) {
             return verdict;
         }
+        self.hear_segment(&segment.tuple);
         if !checksum_is_right(frame, &view) {
             return Verdict::Drop(Reason::BadChecksum);
         }
@@ -298,6 +301,7 @@ impl Stack {
                 over_since: None,
                 active_at: now,
                 acknowledge_by: None,
+                expected: wire.acknowledged,
                 orphan_until: None,
                 holder: Holder::Stream,
                 end: None,
@@ -334,21 +338,13 @@ impl Stack {
         let state = &mut *state;
         let flags = segment.flags;
         if flags.syn() || flags.rst() {
-            let exact = flags.rst() && segment.sequence == state.wire.acknowledged;
-            let window = state.wire.window_end().since(state.wire.acknowledged);
-            let inside = segment.sequence.since(state.wire.acknowledged) < window;
-            if flags.rst() && !inside && !exact {
-                return Verdict::Drop(Reason::OutOfWindow);
-            }
-            // What came before may not have been acknowledged yet.
-            let behind = state.acknowledge_by.is_some()
-                || state.seating.engine().is_some_and(|it| it.socket().recv_queue() > 0);
-            let ahead = flags.rst() && behind;
-            if !exact && !ahead {
-                // RFC 5961 §3.2, §4.2: a reset that only lies in the window, and any SYN, may be
-                // a guess. The true client answers the challenge by a reset that is exact.
-                let challenge = state.acknowledgement(&flow);
-                return self.answer(now, frame, &challenge, Reason::ChallengeAck);
+            match state.belief(segment) {
+                Belief::True => {}
+                Belief::Doubtful => {
+                    let challenge = state.acknowledgement(&flow);
+                    return self.answer(now, frame, &challenge, Reason::ChallengeAck);
+                }
+                Belief::False => return Verdict::Drop(Reason::OutOfWindow),
             }
         } else if !flags.ack() {
             return Verdict::Drop(Reason::OutOfWindow);
@@ -368,7 +364,7 @@ impl Stack {
         let Some(engine) = flow.seated(state) else { return Verdict::Drop(Reason::NoFlow) };
 
         let before = engine.socket().state();
-        let queued = engine.socket().send_queue();
+        let (queued, unread) = (engine.socket().send_queue(), engine.socket().recv_queue());
         if !flags.rst() {
             state.note_acknowledgement(segment.acknowledgement, segment.window);
         }
@@ -383,6 +379,7 @@ impl Stack {
             state.active_at = now;
         }
         state.note_segment(now, segment);
+        state.note_received(before, unread);
         let Some(engine) = state.seating.engine() else { return Verdict::Drop(Reason::NoFlow) };
         let socket = engine.socket();
         if socket.state() == tcp::State::Closed && before != tcp::State::Closed {

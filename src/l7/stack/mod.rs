@@ -39,6 +39,7 @@
 mod egress;
 mod engine;
 pub(super) mod flow;
+mod guess;
 mod handshake;
 mod icmp;
 mod ingress;
@@ -51,6 +52,7 @@ mod segmentation;
 mod sequence;
 mod settings;
 mod slab;
+mod telling;
 mod timers;
 mod tombstone;
 mod waiting_ack;
@@ -76,7 +78,7 @@ use self::slab::{Key, Slab};
 use self::timers::Timers;
 use self::tombstone::Tombstone;
 use super::stream::FlowStream;
-use crate::datapath::{Arrival, Datapath, Instant, Outbox, Verdict, WorkerId};
+use crate::datapath::{Arrival, Datapath, Decision, Instant, Listening, Outbox, Verdict, WorkerId};
 use crate::packet::{Address, Endpoint, Family, FiveTuple, Frame};
 
 pub use self::settings::{
@@ -198,6 +200,8 @@ pub struct Stack {
     cookie_at: Option<Instant>,
     answers: Limiter,
     counts: StackCounts,
+    listening: Listening,
+    heard: Option<telling::Heard>,
 }
 
 impl Stack {
@@ -236,6 +240,8 @@ impl Stack {
             cookie_at: None,
             answers: Limiter::new(settings.limits.answers_per_second),
             counts: StackCounts::default(),
+            listening: Listening::No,
+            heard: None,
         }
     }
 
@@ -341,6 +347,14 @@ impl Datapath for Stack {
 
     fn poll_dirty(&self, context: &Context<'_>) -> Poll<()> {
         Self::poll_dirty(self, context)
+    }
+
+    fn listen(&mut self, listening: Listening) {
+        self.set_listening(listening);
+    }
+
+    fn decision(&self) -> Decision {
+        self.told()
     }
 }
 

@@ -8,6 +8,13 @@ pub(crate) struct Key {
     generation: u32,
 }
 
+impl Key {
+    /// The same as one number: the place's, and in the upper half how many things had it before.
+    pub(super) fn number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+}
+
 #[derive(Debug)]
 struct Place<T> {
     generation: u32,

@@ -47,6 +47,14 @@ pub(super) enum Pick {
     Open(OpenReason),
 }
 
+impl Pick {
+    fn reuse((upstream, handle): (Arc<Upstream>, Handle)) -> Self {
+        upstream.uses.fetch_add(1, Relaxed);
+        upstream.streams.fetch_add(1, Relaxed);
+        Self::Reuse(upstream, handle)
+    }
+}
+
 impl Account {
     pub(super) fn add_worker(&mut self, worker: usize) {
         if self.idle.len() <= worker {
@@ -62,15 +70,18 @@ impl Account {
         freed: &mut usize,
         reserve: &impl Fn() -> bool,
     ) -> Result<Pick, Found> {
-        if wish.want == Want::Pool {
+        if group.limits.requests.is_some_and(|most| self.counts.in_flight >= most) {
+            return Err(Found::Full);
+        }
+        let pooled = wish.want == Want::Pool;
+        let lends = pooled && group.sharing() == Sharing::OneByOne;
+        if pooled {
             let found = match group.sharing() {
-                Sharing::OneByOne => self.take_idle(group, wish.worker, now, freed),
+                Sharing::OneByOne => self.take_idle(group, Some(wish.worker), now, freed),
                 Sharing::Streams => self.take_stream(group, wish.worker, now, freed),
             };
-            if let Some((upstream, handle)) = found {
-                upstream.uses.fetch_add(1, Relaxed);
-                upstream.streams.fetch_add(1, Relaxed);
-                return Ok(Pick::Reuse(upstream, handle));
+            if let Some(found) = found {
+                return Ok(Pick::reuse(found));
             }
             // A crowd that comes to a cold backend shares what the first of it opens.
             if group.sharing() == Sharing::Streams && self.opening > 0 {
@@ -79,6 +90,13 @@ impl Account {
         } else if self.counts.live >= group.limits.connections {
             self.end_oldest(DropReason::MadeRoom, freed);
         }
+        let crowded = self.counts.live >= group.limits.connections || self.counts.idle >= group.limits.idle;
+        if crowded
+            && lends
+            && let Some(found) = self.take_idle(group, None, now, freed)
+        {
+            return Ok(Pick::reuse(found));
+        }
         if self.counts.live >= group.limits.connections {
             return Err(Found::Full);
         }
@@ -86,7 +104,8 @@ impl Account {
         if *freed > 0 {
             *freed -= 1;
         } else if !reserve() {
-            return Err(Found::NoRoom);
+            let lent = if lends { self.take_idle(group, None, now, freed) } else { None };
+            return lent.map(Pick::reuse).ok_or(Found::NoRoom);
         }
         let why = wish.because.unwrap_or(match self.counts.live {
             0 => OpenReason::Cold,
@@ -164,11 +183,11 @@ impl Account {
         }
     }
 
-    /// The one of the same worker that was used last, or else one of the worker that has most.
+    /// The one of this worker that was used last, or of the worker that has most.
     fn take_idle(
         &mut self,
         group: &Group,
-        worker: usize,
+        worker: Option<usize>,
         now: Instant,
         freed: &mut usize,
     ) -> Option<(Arc<Upstream>, Handle)> {
@@ -176,11 +195,9 @@ impl Account {
             return None;
         }
         loop {
-            let own = self.idle.get(worker).is_some_and(|stack| !stack.is_empty());
-            let stack = if own {
-                self.idle.get_mut(worker)
-            } else {
-                self.idle.iter_mut().max_by_key(|stack| stack.len())
+            let stack = match worker {
+                Some(worker) => self.idle.get_mut(worker),
+                None => self.idle.iter_mut().max_by_key(|stack| stack.len()),
             };
             let Idle { upstream, handle, since } = stack?.pop()?;
             self.counts.idle = self.counts.idle.saturating_sub(1);

@@ -1,5 +1,4 @@
-//! Bodies on their way through: a request's, which may have to be sent again, and an answer's, which gives its upstream
-//! back.
+//! The body of a request on its way through, which may have to be sent again.
 //!
 //! A request's body can be read once. So that a request may be tried again, its [`Source`] keeps the frames that were taken
 //! from it, as long as they may be wanted: their bytes are shared, not copied.
@@ -20,9 +19,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
-use super::lease::Lease;
 use super::wire::Upstream;
 use crate::l7::exchange::RequestBody;
 
@@ -265,60 +263,5 @@ impl Body for Outgoing {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(reader) => reader.hint,
         }
-    }
-}
-
-/// The body of a backend's answer. Its upstream goes back into the pool when it has ended, and is dropped when it has
-/// not.
-pub struct AnswerBody {
-    incoming: Incoming,
-    lease: Option<Lease>,
-}
-
-impl AnswerBody {
-    pub(super) fn new(incoming: Incoming, lease: Option<Lease>) -> Self {
-        Self { incoming, lease }
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
-        match &frame {
-            Some(Err(_)) => {
-                if let Some(lease) = self.lease.take() {
-                    let reason = lease.upstream.why_broken();
-                    lease.cut_off(reason);
-                }
-            }
-            // Who is given the last bytes need not ask whether there are more.
-            Some(Ok(_)) if !self.incoming.is_end_stream() => {}
-            Some(Ok(_)) | None => {
-                if let Some(lease) = self.lease.take() {
-                    lease.give_back();
-                }
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
-}
-
-impl fmt::Debug for AnswerBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnswerBody").field("incoming", &self.incoming).finish_non_exhaustive()
     }
 }

@@ -50,7 +50,7 @@ pub(super) enum Want {
 impl Wish {
     /// Whether it has been served before, and so does not stand at the end of the queue again.
     pub(super) fn is_retry(&self) -> bool {
-        matches!(self.because, Some(OpenReason::Retry | OpenReason::ReplacedStale))
+        matches!(self.because, Some(OpenReason::Retry | OpenReason::Hedge | OpenReason::ReplacedStale))
     }
 }
 
@@ -101,6 +101,8 @@ pub(super) struct Books {
     pub requests: u64,
     pub retries: u64,
     pub retries_denied: u64,
+    pub hedges: u64,
+    pub hedges_won: u64,
     pub waited: u64,
     pub failures: [u64; Failure::COUNT],
     pub tls_failures: [u64; BackendCause::COUNT],
@@ -117,6 +119,8 @@ impl Books {
             requests: 0,
             retries: 0,
             retries_denied: 0,
+            hedges: 0,
+            hedges_won: 0,
             waited: 0,
             failures: [0; Failure::COUNT],
             tls_failures: [0; BackendCause::COUNT],

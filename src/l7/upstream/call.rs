@@ -1,9 +1,10 @@
 //! One request, over all its tries: what is sent, and what a try that failed means.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderValue, Method, Request, Response, Version};
@@ -58,6 +59,11 @@ impl Call {
         Self { head, source, repeat }
     }
 
+    /// Whether it asks for a WebSocket, which HTTP/2 offers in a way of its own (RFC 8441).
+    pub(super) fn wants_websocket(&self) -> bool {
+        self.head.headers.get(UPGRADE).is_some_and(|what| what.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    }
+
     /// Whether it may be sent again though it may have been acted upon.
     pub(super) fn may_repeat(&self) -> bool {
         self.repeat == Repeat::Allowed && self.is_whole()
@@ -66,6 +72,18 @@ impl Call {
     /// Whether all of it is there to be sent again.
     pub(super) fn is_whole(&self) -> bool {
         self.source.as_ref().is_none_or(|source| source.is_whole())
+    }
+
+    /// Whether all of it has been sent.
+    pub(super) fn is_sent(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| source.is_sent())
+    }
+
+    /// The answer has come: there will be no other try.
+    pub(super) fn let_go(&self) {
+        if let Some(source) = &self.source {
+            source.let_go();
+        }
     }
 
     fn client(&self) -> Client {
@@ -115,17 +133,25 @@ impl Call {
         let mut frames = 0;
         let more = || std::mem::replace(&mut frames, self.client().frames) != self.client().frames;
         let outcome = match lease.send() {
-            Some(Handle::Http1(sender)) => within(sender.try_send_request(request), patience, more).await,
-            Some(Handle::Http2(sender)) => within(sender.try_send_request(request), patience, more).await,
+            Some(Handle::Http1(sender)) => {
+                within(pin!(sender.try_send_request(request)), patience, more).await
+            }
+            Some(Handle::Http2(sender)) => {
+                within(pin!(sender.try_send_request(request)), patience, more).await
+            }
             None => return Err(Lost::Unsent),
         };
         match outcome {
-            Some(Ok(response)) => {
-                if let Some(source) = &self.source {
-                    source.let_go();
-                }
-                Ok(response)
+            // hyper goes by the coding and hands both on. Whoever goes by the length would take the answer to end early, or
+            // its rest for the next one (RFC 9112 §6.3).
+            Some(Ok(response))
+                if [CONTENT_LENGTH, TRANSFER_ENCODING]
+                    .iter()
+                    .all(|it| response.headers().contains_key(it)) =>
+            {
+                Err(Lost::Garbled)
             }
+            Some(Ok(response)) => Ok(response),
             None if self.client().awaited => Err(Lost::Client),
             None => Err(Lost::Late),
             Some(Err(_)) if self.client().gone => Err(Lost::Client),

@@ -112,7 +112,7 @@ impl Lease {
     pub(super) async fn ready(&mut self) -> bool {
         match &mut self.handle {
             Some(Handle::Http1(sender)) if !sender.is_ready() => {
-                matches!(tokio::time::timeout(SETTLING, sender.ready()).await, Ok(Ok(())))
+                matches!(Box::pin(tokio::time::timeout(SETTLING, sender.ready())).await, Ok(Ok(())))
             }
             Some(Handle::Http1(_) | Handle::Http2(_)) => true,
             None => false,

@@ -22,11 +22,13 @@
 //! Informational answers other than 101 end here: hyper keeps them to itself. A `CONNECT` has no tunnel.
 
 mod account;
+mod answer;
 mod body;
 mod books;
 mod budget;
 mod call;
 mod forward;
+mod hedge;
 mod lease;
 mod open;
 mod pool;
@@ -44,7 +46,8 @@ use tokio::task::JoinHandle;
 use super::connect::Connect;
 use crate::datapath::WorkerId;
 
-pub use self::body::{AnswerBody, BodyLost};
+pub use self::answer::{AnswerBody, AnswerLost};
+pub use self::body::BodyLost;
 pub use self::pool::Shared;
 pub use self::reason::{BackendCounts, BackendReport, DropReason, GroupReport, OpenReason};
 

@@ -127,11 +127,10 @@ impl<F: Future + 'static> Executor<F> for Local {
 
 /// Waits for a future for `limit`, and again for as long each time that `more` grants it.
 pub(super) async fn within<F: Future>(
-    future: F,
+    mut future: Pin<&mut F>,
     limit: Duration,
     mut more: impl FnMut() -> bool,
 ) -> Option<F::Output> {
-    let mut future = pin!(future);
     let mut timer = pin!(tokio::time::sleep(limit));
     std::future::poll_fn(|context| {
         if let Poll::Ready(output) = future.as_mut().poll(context) {

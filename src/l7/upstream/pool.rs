@@ -7,15 +7,16 @@
 //!
 //! ```text
 //!   find ─┬─ idle, of the same worker, last used ──▶ Lease        give back ─┬─▶ who waits first
-//!         ├─ idle, of another worker ──────────────▶ Lease                   ├─▶ idle
-//!         ├─ room for one more ────────────────────▶ Slot, to open           └─▶ dropped, by a limit
+//!         ├─ room for one more, and to keep it ────▶ Slot, to open           ├─▶ idle
+//!         ├─ idle, of another worker ──────────────▶ Lease                   └─▶ dropped, by a limit
 //!         ├─ no room in total: an idle one of another backend makes way
 //!         └─ no room: first in, first out, for a while
 //! ```
 //!
 //! - The idle handles of one backend are stacks, one for each worker: the connection's task stays where it was
-//!   opened, and a request that stays there too needs no other thread. The newest is on top, so that the ones at the bottom
-//!   age and a pool shrinks to what is needed.
+//!   opened, and a request that stays there too needs no other thread. To wake one costs each request two system calls and
+//!   two turns of the scheduler, while opening costs once; so another worker's is taken only where the limits leave no room
+//!   for one more. The newest is on top, so that the ones at the bottom age and a pool shrinks to what is needed.
 //! - While requests wait, new ones get behind them, whatever is free. Whoever frees something serves the first that can use it.
 //! - `live` of a backend counts what is open or being opened. [`Upstream::ended`] is set when an upstream leaves the books: by
 //!   whoever decides that it should, or when its bytes are dropped and no request holds it, whichever is first.
@@ -45,6 +46,7 @@ use crate::datapath::{self, BackendId, ServiceId};
 use crate::l7::exchange::Failure;
 use crate::l7::spec::{GroupSpec, Plan, ProxyProtocol, UpstreamLimits, UpstreamProtocol};
 use crate::l7::tls::{BackendCause, BackendClient};
+use crate::packet::Endpoint;
 
 /// The pool of one process, and all that workers share about backends.
 pub struct Shared {
@@ -75,6 +77,11 @@ pub(super) struct Group {
 impl Group {
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a backend is.
+    pub(super) fn endpoint(&self, backend: BackendId) -> Option<Endpoint> {
+        self.balance.backends().get(backend.index()).map(|backend| backend.endpoint)
     }
 
     pub(super) fn sharing(&self) -> Sharing {
@@ -409,6 +416,14 @@ impl Shared {
         allowed.unwrap_or(false)
     }
 
+    /// A request goes to a second backend, or has its answer from there.
+    pub(super) fn note_hedge(&self, place: usize, won: bool) {
+        self.with(place, |_, books, _| {
+            let counter = if won { &mut books.hedges_won } else { &mut books.hedges };
+            *counter = counter.wrapping_add(1);
+        });
+    }
+
     /// Drops what one worker has that was idle too long or is too old.
     pub(super) fn sweep(self: &Arc<Self>, worker: usize) {
         for place in 0..self.groups.len() {
@@ -457,6 +472,8 @@ impl Books {
             requests: self.requests,
             retries: self.retries,
             retries_denied: self.retries_denied,
+            hedges: self.hedges,
+            hedges_won: self.hedges_won,
             waited: self.waited,
             waiting: self.waiters.len(),
             failures: self.failures,

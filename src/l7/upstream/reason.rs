@@ -10,7 +10,7 @@ words! {
     OpenReason {
         /// There was none to this backend.
         Cold = "cold",
-        /// All that there were had requests in flight.
+        /// All that there were had requests in flight, or live on other workers.
         NoneIdle = "none_idle",
         /// The service opens one for each request.
         ModeNew = "mode_new",
@@ -20,6 +20,8 @@ words! {
         ReplacedStale = "replaced_stale",
         /// The request was tried before.
         Retry = "retry",
+        /// The request is with another backend too, which has not answered yet.
+        Hedge = "hedge",
     }
 }
 
@@ -44,6 +46,8 @@ words! {
         Failed = "failed",
         /// The head of the answer took too long.
         TimedOut = "timed_out",
+        /// The next bytes of the answer's body took too long.
+        AnswerTimedOut = "answer_timed_out",
         /// The client lost interest before the answer was whole.
         RequestAborted = "request_aborted",
         /// It became the bytes of an upgraded connection, which is over.
@@ -104,6 +108,10 @@ pub struct GroupReport {
     pub retries: u64,
     /// Requests that could have been tried again, had the budget allowed it.
     pub retries_denied: u64,
+    /// Requests that were sent to a second backend before the first had answered.
+    pub hedges: u64,
+    /// Those of them that the second one answered.
+    pub hedges_won: u64,
     /// Requests that had to wait for an upstream.
     pub waited: u64,
     /// Requests that wait now.

@@ -47,7 +47,7 @@ fn the_example_of_layer_7_says_what_it_means() {
     assert_eq!(render(&source, &checked.mistakes, Look::PLAIN), "");
     assert_eq!(checked.files.len(), 4, "two certificates, and who signs on either side");
     let config = checked.config.unwrap();
-    let Plan { sites, groups, upstreams } = &config.plan;
+    let Plan { sites, groups, upstreams, .. } = &config.plan;
     let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
     assert_eq!(names, ["api", "site.2", "site.3", "plain"]);
     assert_eq!(*upstreams, Some(4096));
@@ -154,7 +154,7 @@ fn duration() -> impl Strategy<Value = String> {
 
 fn limits() -> impl Strategy<Value = String> {
     let numbers = (1usize..2000, 1u64..=u64::MAX, 0u32..=100);
-    (numbers, duration(), duration(), any::<[bool; 6]>()).prop_map(
+    (numbers, duration(), duration(), any::<[bool; 9]>()).prop_map(
         |((most, uses, percent), one, other, set)| {
             let keys = [
                 format!("connections = {most}"),
@@ -163,6 +163,9 @@ fn limits() -> impl Strategy<Value = String> {
                 format!("connect = \"{other}\", response = \"{one}\""),
                 format!("age = \"{one}\", uses = {uses}"),
                 format!("retry_percent = {percent}"),
+                format!("requests = {most}, body = \"{one}\", total = \"{other}\""),
+                format!("retry_on = [400, 599, {}]", 400 + percent),
+                format!("hedge = \"{one}\""),
             ];
             let keys: Vec<_> =
                 keys.into_iter().zip(set).filter(|(_, set)| *set).map(|(key, _)| key).collect();
@@ -208,6 +211,13 @@ fn site() -> impl Strategy<Value = String> {
                 .push("backends = [{ address = \"10.47.2.9:80\", weight = 7 }]\nscheduler = \"mh\"\n".into());
         }
         parts.push(format!("patience = {{ head = \"{time}\", keep_alive = \"{time}\" }}\n"));
+        if own {
+            parts.push("access_log = \"a 'b\"\naccess_log_format = \"json\"\n".into());
+            parts.push(
+                "requests = { max_head = \"2KiB\", max_fields = 9, max_body = \"0B\", max_streams = 7 }\n"
+                    .into(),
+            );
+        }
         for (number, (host, path, backends)) in routes.into_iter().enumerate() {
             // The number tells routes apart that are the same by chance.
             let matched = format!("host = \"{host}\"\npath = \"/{number}{path}\"\n");

@@ -97,6 +97,9 @@ pub fn redirect_status(number: i128) -> Result<StatusCode, Wrong> {
 /// A status for an answer.
 pub fn answer_status(number: i128) -> Result<StatusCode, Wrong> {
     let help = match number {
+        304 => {
+            "whether something has changed only a backend can know: write another status, such as 200 or 404"
+        }
         300..=399 => "to send clients elsewhere, write `redirect = { ... }`",
         205 | 206 | 100..=199 => "write a status that stands for itself, such as 200, 404 or 503",
         _ => "write a number from 200 to 599, such as 200, 404 or 503",

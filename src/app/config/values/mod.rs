@@ -11,6 +11,7 @@ mod number;
 mod path;
 mod rate;
 mod size;
+mod size_range;
 mod word;
 
 pub use address::{clients, endpoint, listen, prefix};
@@ -23,4 +24,5 @@ pub use number::{in_range, port_range, weight};
 pub use path::{file_name, url_path};
 pub use rate::{MOST_REQUESTS, rate, written_rate};
 pub use size::{size, written_size};
+pub use size_range::size_in;
 pub use word::{device_name, group_name, one_of, service_name};

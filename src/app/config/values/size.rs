@@ -38,7 +38,7 @@ pub fn size(text: &str, least: usize) -> Result<usize, Wrong> {
 
 /// The number as [`size`] reads it.
 pub fn written_size(bytes: usize) -> String {
-    let unit = UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+    let unit = UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     let (name, unit) = unit.unwrap_or(&("B", 1));
     format!("{}{name}", bytes / unit)
 }

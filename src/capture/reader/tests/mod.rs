@@ -78,7 +78,7 @@ impl File {
     ) -> Self {
         self.block(6, |block| {
             let kept = u32::try_from(bytes.len()).unwrap();
-            let block = block.u32(interface).u32((ticks >> 32) as u32).u32(ticks as u32);
+            let block = block.u32(interface).u32((ticks >> 32) as u32).u32((ticks & 0xffff_ffff) as u32);
             options(block.u32(kept).u32(kept).raw(bytes).pad())
         })
     }
@@ -142,7 +142,7 @@ pub(super) fn rich() -> Vec<u8> {
     File::new(true)
         .raw(&first.bytes)
         .section()
-        .interface(228, u32::MAX, |options| options.u64_option(14, 100).option(9, &[0x80 | 10]))
+        .interface(228, u32::MAX, |options| options.u64_option(14, 100).option(9, &[0x8a]))
         .block(2, |block| block.u16(0).u16(7).u32(0).u32(2048).u32(3).u32(99).raw(&[4; 3]))
         .packet(0, 1024, &[5; 5], |options| options.option(2, &[0, 0, 0, 1]).u64_option(5, 7))
         .bytes

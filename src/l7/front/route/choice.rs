@@ -15,7 +15,7 @@ pub(in crate::l7::front) struct Chance {
 }
 
 impl Chance {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::l7::front) fn new(seed: u64) -> Self {
         Self { seed, drawn: AtomicU64::new(0) }
     }
 

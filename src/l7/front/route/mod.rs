@@ -16,10 +16,13 @@ mod rewrite;
 mod sticky;
 mod table;
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header::HeaderValue;
 use http::uri::PathAndQuery;
 
+pub(super) use choice::Chance;
 pub use condition::Asked;
 pub(super) use rate::{By, TooEarly};
 pub(super) use redirect::From as RedirectFrom;
@@ -30,10 +33,12 @@ use sticky::{Place, Sticky};
 use table::Table;
 
 use super::headers::Security;
+use super::shape::{COMPRESSED, Mirror};
+use super::slots::Slots;
 use crate::datapath::BackendId;
 use crate::l7::spec::{
-    Action, CompressSpec, FieldChanges, ForwardSpec, GroupId, GroupSpec, PathPattern, RateLimits,
-    RedirectSpec, RespondSpec, RouteSpec,
+    Action, CompressSpec, FieldChanges, ForwardSpec, GroupId, GroupSpec, HostPattern, PathPattern,
+    RateLimits, RedirectSpec, RespondSpec, RouteSpec,
 };
 use crate::packet::{Address, Endpoint};
 
@@ -41,15 +46,19 @@ use crate::packet::{Address, Endpoint};
 #[derive(Debug)]
 pub struct Routes {
     table: Table,
-    routes: Box<[Route]>,
+    all: Box<[Route]>,
     limits: Limits,
     sources: Sources,
+    /// How many bodies are compressed at once.
+    pub(super) compressing: Slots,
 }
 
 /// One of them.
 #[derive(Debug)]
 pub struct Route {
     pub(super) does: Does,
+    /// As it is configured: host and path, for logs.
+    pub(super) label: Arc<str>,
     /// What is changed in the fields of answers.
     pub(super) response_headers: FieldChanges,
     pub(super) compress: Option<CompressSpec>,
@@ -74,6 +83,8 @@ pub(super) struct Forwarding {
     path: PathPattern,
     choice: Choice,
     sticky: Option<Sticky>,
+    /// Who gets a copy.
+    pub mirror: Option<Mirror>,
 }
 
 /// Where a request goes.
@@ -95,6 +106,17 @@ pub(super) enum Stay {
     Moved(HeaderValue),
 }
 
+/// How logs call a route: `*.example.com/v1/`, and `*/` for all.
+fn label(spec: &RouteSpec) -> Arc<str> {
+    let (star, host) = match &spec.host {
+        HostPattern::Any => ("*", ""),
+        HostPattern::Exact(host) => ("", host.as_str()),
+        HostPattern::Below(host) => ("*.", host.as_str()),
+    };
+    let (PathPattern::Exact(path) | PathPattern::Prefix(path)) = &spec.path;
+    [star, host, path].concat().into()
+}
+
 impl Routes {
     /// Compiles routes without limits for all of them, and without groups whose backends clients could stay with.
     pub fn new(routes: &[RouteSpec]) -> Self {
@@ -111,22 +133,25 @@ impl Routes {
                 Action::Redirect(redirect) => Does::Redirect(redirect.clone()),
                 Action::Respond(respond) => Does::Respond(respond.clone()),
             },
+            label: label(spec),
             response_headers: spec.response_headers.clone(),
             compress: spec.compress.clone(),
             path: spec.path.clone(),
             limits: Limits::new(number, &spec.limits),
         };
+        let by_source = limits.source.is_some() || routes.iter().any(|route| route.limits.source.is_some());
         Self {
             table: Table::new(routes),
-            routes: (1..).zip(routes).map(route).collect(),
+            all: (1..).zip(routes).map(route).collect(),
             limits: Limits::new(0, limits),
-            sources: Sources::new(seed),
+            sources: if by_source { Sources::new(seed) } else { Sources::none(seed) },
+            compressing: Slots::new(COMPRESSED),
         }
     }
 
     /// The route that takes a request.
     pub fn find(&self, asked: &Asked<'_>) -> Option<&Route> {
-        self.routes.get(self.table.find(asked)?)
+        self.all.get(self.table.find(asked)?)
     }
 
     /// Takes a request from this address, before it is known what for.
@@ -156,6 +181,7 @@ impl Forwarding {
             // Each route draws for itself.
             choice: Choice::new(&spec.shares, seed ^ (u64::from(number) << 40)),
             sticky,
+            mirror: spec.mirror.map(|mirror| Mirror::new(mirror, !(seed ^ (u64::from(number) << 40)))),
             spec: spec.clone(),
         }
     }

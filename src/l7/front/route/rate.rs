@@ -90,7 +90,12 @@ impl Bucket {
 
 impl Sources {
     pub(super) fn new(seed: u64) -> Self {
-        Self { seed, start: Instant::now(), sets: (0..SETS).map(|_| Mutex::default()).collect() }
+        Self { sets: (0..SETS).map(|_| Mutex::default()).collect(), ..Self::none(seed) }
+    }
+
+    /// For a site that limits no source: there is room for none.
+    pub(super) fn none(seed: u64) -> Self {
+        Self { seed, start: Instant::now(), sets: Box::default() }
     }
 
     fn now(&self) -> u64 {
@@ -165,8 +170,8 @@ mod tests {
     use super::*;
     use crate::l7::spec::RatePeriod;
 
-    fn rate(requests: u32, per: RatePeriod, burst: u32) -> Option<Rate> {
-        Some(Rate { requests, per, burst })
+    fn rate(requests: u32, per: RatePeriod, burst: u32) -> Rate {
+        Rate { requests, per, burst }
     }
 
     fn address(text: &str) -> Address {
@@ -181,7 +186,7 @@ mod tests {
         let mut now = 1_000_000_000;
         for step in [0u64, 0, 0, 0, 1, 125, 125, 250, 1, 249, 1000, 0, 0, 0, 5000, 0, 0, 0, 0, 249, 251] {
             now += step * 1_000_000;
-            tokens = (tokens + (now - last) as f64 * 4.0 / 1e9).min(3.0);
+            tokens = (tokens + Duration::from_nanos(now - last).as_secs_f64() * 4.0).min(3.0);
             last = now;
             match bucket.take(full, now) {
                 Ok(next) => {
@@ -208,8 +213,10 @@ mod tests {
     fn each_source_has_its_own_bucket_and_the_total_is_of_all() {
         paused(async {
             let sources = Sources::new(7);
-            let spec =
-                RateLimits { source: rate(2, RatePeriod::Second, 2), total: rate(5, RatePeriod::Minute, 5) };
+            let spec = RateLimits {
+                source: Some(rate(2, RatePeriod::Second, 2)),
+                total: Some(rate(5, RatePeriod::Minute, 5)),
+            };
             let (one, other) = (Limits::new(0, &spec), Limits::new(1, &spec));
             let (a, b, c) = (address("198.51.100.1"), address("2001:db8::1"), address("2001:db8::ffff:2"));
             let by = |limits: &Limits, from| limits.take(&sources, from).map_err(|early| early.by);
@@ -231,7 +238,8 @@ mod tests {
     fn sources_without_end_take_a_bounded_room_and_who_owes_most_is_remembered() {
         paused(async {
             let sources = Sources::new(7);
-            let limits = Limits::new(0, &RateLimits { source: rate(1, RatePeriod::Hour, 100), total: None });
+            let limits =
+                Limits::new(0, &RateLimits { source: Some(rate(1, RatePeriod::Hour, 100)), total: None });
             let busy = address("198.51.100.1");
             for _ in 0..100 {
                 limits.take(&sources, busy).unwrap();

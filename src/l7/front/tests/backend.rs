@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 
 use super::endpoint;
 use crate::datapath::BackendId;
-use crate::l7::exchange::{Answer, Exchange, Failure, Forward, Origin};
+use crate::l7::exchange::{Answer, Exchange, Failure, Forward, Origin, Purpose};
 use crate::l7::spec::GroupId;
 
 /// What the backend does.
@@ -28,6 +28,10 @@ pub(super) enum Does {
     Ignore,
     /// Never.
     Nothing,
+    /// Answers with more than a client's connection holds.
+    Large,
+    /// Begins an answer, and does not go on.
+    Stall,
     /// Begins a chunked body, then breaks off.
     BreakOff,
     /// Fails so.
@@ -36,6 +40,8 @@ pub(super) enum Does {
     Upgrade,
     /// Answers with this status and a few fields that must not pass.
     Status(u16),
+    /// Answers with a page that can be compressed.
+    Page,
 }
 
 /// What a backend was sent.
@@ -60,6 +66,8 @@ pub(super) struct Backend {
     pub(super) asked: RefCell<Vec<String>>,
     /// Who answers, whoever was to.
     pub(super) elsewhere: Cell<Option<u32>>,
+    /// What becomes of copies, if that is something else.
+    pub(super) copies: Cell<Option<Does>>,
 }
 
 type Sent = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
@@ -73,6 +81,7 @@ impl Backend {
             stays: RefCell::default(),
             asked: RefCell::default(),
             elsewhere: Cell::default(),
+            copies: Cell::default(),
         }
     }
 
@@ -105,12 +114,14 @@ impl Forward for Backend {
         self.asked.borrow_mut().push(exchange.asked.to_string());
         // The backend that is asked for answers, or else the first one.
         let number = self.elsewhere.get().or(exchange.backend.map(|backend| backend.0 + 1)).unwrap_or(1);
-        if let Does::Fail(failure) = self.does {
+        let copy = self.copies.get().filter(|_| exchange.purpose == Purpose::Copy);
+        let does = copy.unwrap_or(self.does);
+        if let Does::Fail(failure) = does {
             dropped.1 = true;
             return Err(failure);
         }
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let (does, seen) = (self.does, Rc::clone(&self.seen));
+        let seen = Rc::clone(&self.seen);
         let (group, uri) = (exchange.group, exchange.request.uri().to_string());
         if does == Does::BreakOff {
             spawn_local(break_off(theirs));
@@ -171,6 +182,17 @@ async fn serve(
             note(Ok(String::new()), None);
             std::future::pending().await
         }
+        Does::Large => {
+            note(Ok(String::new()), None);
+            Ok(Response::new(Full::new(Bytes::from(vec![b'x'; 8 << 20])).boxed_unsync()))
+        }
+        Does::Stall => {
+            note(Ok(String::new()), None);
+            let first = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"first")))]);
+            let rest = futures_util::stream::pending();
+            let body = StreamBody::new(futures_util::StreamExt::chain(first, rest));
+            Ok(Response::new(BodyExt::boxed_unsync(body)))
+        }
         Does::Ignore => {
             note(Ok(String::new()), None);
             Ok(Response::new(text("ignored")))
@@ -206,6 +228,14 @@ async fn serve(
                 .header("date", "Thu, 01 Jan 1970 00:00:00 GMT")
                 .header("via", "1.0 cache")
                 .body(text(""))
+                .expect("a response"))
+        }
+        Does::Page => {
+            note(Ok(String::new()), None);
+            Ok(Response::builder()
+                .header("content-type", "text/html")
+                .header("etag", "\"page\"")
+                .body(Full::new(Bytes::from("<p>again</p>".repeat(1000))).boxed_unsync())
                 .expect("a response"))
         }
         Does::Echo | Does::Upgrade | Does::BreakOff | Does::Fail(_) => {

@@ -85,6 +85,8 @@ fn a_request_that_no_route_takes_gets_404_and_the_connection_goes_on() {
             routes: routes.into(),
             mode: UpstreamMode::Pool,
             patience: PATIENCE,
+            requests: RequestLimits::default(),
+            log: None,
             reasons: Reasons::Hidden,
             forward: Rc::clone(&bench.backend),
             counters: FrontCounters::default().into(),
@@ -96,6 +98,7 @@ fn a_request_that_no_route_takes_gets_404_and_the_connection_goes_on() {
             security: Security::Clear,
             alpn: None,
             server_name: None,
+            handshake: None,
         };
         bench.client = client;
         tokio::task::spawn_local(serve(server, arrived, Rc::new(site), bench.drain.subscribe()));
@@ -167,6 +170,31 @@ fn trailers_pass_both_ways() {
 }
 
 #[test]
+fn a_body_that_is_not_framed_as_it_must_be_is_told_so() {
+    for (name, body) in [
+        ("no size", "3\r\nabc\r\nxyz\r\n".to_owned()),
+        ("more than the size", "3\r\nabcd\r\n0\r\n\r\n".to_owned()),
+        ("a trailer that frames", "3\r\nabc\r\n0\r\ncontent-length: 3\r\n\r\n".to_owned()),
+        ("long trailers", format!("3\r\nabc\r\n0\r\nx: {}\r\n\r\n", "x".repeat(17 << 10))),
+        ("longer ones", format!("3\r\nabc\r\n0\r\nx: {}\r\n\r\n", "x".repeat(170 << 10))),
+    ] {
+        run(async {
+            let mut bench = Bench::clear(Does::Echo);
+            let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+            // Not all of it is read.
+            let _broken_pipe = bench.client.write_all(format!("{head}{body}").as_bytes()).await;
+            let answer = bench.rest().await;
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("bad_chunk\n"),
+                "{name}: {answer}"
+            );
+            assert_eq!(bench.refused(), [Refusal::BadChunk], "{name}");
+            assert_eq!(bench.site.counters.failed(Failure::ClientGone), 0, "{name}");
+        });
+    }
+}
+
+#[test]
 fn a_client_is_told_to_go_on_when_its_body_is_asked_for() {
     run(async {
         let mut bench = Bench::clear(Does::Echo);
@@ -189,7 +217,7 @@ fn a_client_is_told_to_go_on_when_its_body_is_asked_for() {
 #[test]
 fn failures_have_a_status_and_a_word() {
     for (failure, status) in
-        Failure::ALL.iter().copied().zip([503, 503, 504, 502, 504, 502, 502, 502, 504, 400])
+        Failure::ALL.iter().copied().zip([503, 503, 504, 502, 504, 502, 502, 502, 504, 504, 504, 400, 501])
     {
         run(async {
             let mut bench = Bench::clear(Does::Fail(failure));
@@ -232,6 +260,7 @@ fn a_client_that_resets_gives_up_its_request() {
             security: Security::Clear,
             alpn: Some(Alpn::Http11),
             server_name: None,
+            handshake: None,
         };
         let session =
             tokio::task::spawn_local(serve(server, arrived, Rc::clone(&bench.site), bench.drain.subscribe()));

@@ -8,8 +8,9 @@ use crate::datapath::BackendId;
 use crate::l7::exchange::Failure;
 use crate::l7::front::Shaped;
 use crate::l7::spec::{
-    Action, FieldChanges, ForwardSpec, GroupSpec, PathRewrite, ProxyProtocol, Rate, RateLimits, RatePeriod,
-    RedirectScheme, RedirectSpec, RespondSpec, Share, StickySpec, UpstreamLimits, UpstreamProtocol,
+    Action, CompressSpec, FieldChanges, ForwardSpec, GroupSpec, MirrorSpec, PathRewrite, ProxyProtocol, Rate,
+    RateLimits, RatePeriod, RedirectScheme, RedirectSpec, RespondSpec, Share, StickySpec, UpstreamLimits,
+    UpstreamProtocol,
 };
 
 fn forward(change: impl FnOnce(&mut ForwardSpec)) -> RouteSpec {
@@ -215,5 +216,123 @@ fn a_reason_is_shown_in_a_field_only_where_that_is_wanted() {
             assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
             assert_eq!(answer.contains("\r\nfourseven-reason: no_route\r\n"), shown, "{answer}");
         }
+    });
+}
+
+#[test]
+fn an_answer_is_compressed_for_who_asks_and_its_head_is_the_same_for_head() {
+    run(async {
+        let route = RouteSpec { compress: Some(CompressSpec::default()), ..RouteSpec::to(GroupId(0)) };
+        let mut bench = serving(Does::Page, &[route]);
+        let plain = ask(&mut bench, "GET / HTTP/1.1").await;
+        assert!(plain.contains("\r\ncontent-length: 12000\r\n") && plain.contains("\r\netag: \"page\"\r\n"));
+        assert!(plain.contains("\r\nvary: accept-encoding\r\n"), "{plain}");
+        let head = ask(&mut bench, "HEAD / HTTP/1.1\r\nAccept-Encoding: gzip").await;
+        assert!(
+            head.contains("\r\ncontent-encoding: gzip\r\n") && !head.contains("content-length"),
+            "{head}"
+        );
+        let whole = b"GET / HTTP/1.1\r\nHost: a.example\r\nAccept-Encoding: gzip\r\n\r\n";
+        bench.client.write_all(whole).await.unwrap();
+        let compressed = bench.until("\r\n\r\n").await;
+        assert!(compressed.contains("\r\netag: W/\"page\"\r\n"), "{compressed}");
+        assert!(compressed.contains("\r\ntransfer-encoding: chunked\r\n"), "{compressed}");
+        let mut body = Vec::new();
+        while !body.ends_with(b"\r\n0\r\n\r\n") {
+            body.push(bench.client.read_u8().await.unwrap());
+        }
+        assert!(body.len() < 1000, "{} bytes", body.len());
+        assert_eq!(bench.site.counters.shaped(Shaped::Gzip), 1);
+        // A part of it is what the backend says it is.
+        let part = ask(&mut bench, "GET / HTTP/1.1\r\nAccept-Encoding: gzip\r\nRange: bytes=0-9").await;
+        assert!(!part.contains("content-encoding"), "{part}");
+    });
+}
+
+fn mirrored(at_once: usize, max_body: usize) -> Bench {
+    let mirror = MirrorSpec { group: GroupId(5), percent: 100, at_once, max_body };
+    serving(Does::Echo, &[forward(|spec| spec.mirror = Some(mirror))])
+}
+
+fn post(body: &str) -> String {
+    let length = body.len();
+    format!("POST /x?q HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+async fn settle(bench: &Bench, shaped: Shaped) {
+    while bench.site.counters.shaped(shaped) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[test]
+fn a_copy_is_as_the_request_and_nobody_sees_its_answer() {
+    run(async {
+        let mut bench = mirrored(1, 5);
+        for body in ["hello", ""] {
+            let answer = bench.client.write_all(post(body).as_bytes()).await;
+            answer.unwrap();
+            bench.until(if body.is_empty() { "\r\n\r\n" } else { body }).await;
+            while bench.backend.seen.borrow().len() % 2 == 1 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let chunked =
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n1\r\ny\r\n0\r\n\r\n";
+        bench.client.write_all(chunked).await.unwrap();
+        while bench.site.counters.shaped(Shaped::Mirrored) < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let seen = bench.backend.seen.borrow();
+        for (pair, body) in seen.chunks(2).zip(["hello", "", "hey"]) {
+            let mut groups: Vec<_> = pair.iter().map(|seen| seen.group).collect();
+            groups.sort_by_key(|group| group.0);
+            assert_eq!(groups, [GroupId(0), GroupId(5)]);
+            for seen in pair {
+                assert_eq!((seen.body.as_deref(), &pair[0].head), (Ok(body), &seen.head));
+                assert!(seen.group == GroupId(0) || !seen.headers.contains_key("expect"));
+            }
+        }
+        assert_eq!(seen.len(), 6);
+    });
+}
+
+#[test]
+fn what_becomes_of_a_copy_is_counted_and_the_original_does_not_know() {
+    run(async {
+        // It is never answered: the next ones find no room, until its time is over.
+        let mut bench = mirrored(1, 5);
+        bench.backend.copies.set(Some(Does::Nothing));
+        for _ in 0..3 {
+            bench.client.write_all(post("hello").as_bytes()).await.unwrap();
+            bench.until("hello").await;
+        }
+        assert_eq!(bench.site.counters.shaped(Shaped::MirrorFull), 2);
+        settle(&bench, Shaped::MirrorFailed).await;
+
+        // Its group has nobody; its body is too large, as said or as found; its body breaks off.
+        let mut bench = mirrored(9, 5);
+        bench.backend.copies.set(Some(Does::Fail(Failure::NoBackend)));
+        bench.client.write_all(post("hello").as_bytes()).await.unwrap();
+        bench.until("hello").await;
+        settle(&bench, Shaped::MirrorFailed).await;
+        bench.client.write_all(post("hello!").as_bytes()).await.unwrap();
+        bench.until("hello!").await;
+        assert_eq!(bench.site.counters.shaped(Shaped::MirrorTooLarge), 1);
+        let chunked =
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello!\r\n0\r\n\r\n";
+        bench.client.write_all(chunked).await.unwrap();
+        bench.until("hello!\r\n0\r\n\r\n").await;
+        assert_eq!(bench.site.counters.shaped(Shaped::MirrorTooLarge), 2);
+        let half = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe";
+        bench.client.write_all(half).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(bench.client);
+        while bench.site.counters.shaped(Shaped::MirrorCutOff) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let copies = bench.backend.seen.borrow().iter().filter(|seen| seen.group == GroupId(5)).count();
+        assert_eq!(copies, 0);
     });
 }

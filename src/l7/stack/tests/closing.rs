@@ -174,6 +174,31 @@ fn a_reset_is_believed_at_the_exact_number_only() {
     assert_nothing_leaks(&bench.stack);
 }
 
+#[test] // RFC 5961 §3.2
+fn a_guessed_reset_is_not_believed_while_bytes_wait_either() {
+    let (mut bench, mut hand) = bench();
+    let mut stream = hand.connect(&mut bench);
+    // Neither acknowledged nor read, then acknowledged and not read.
+    for words in [&b"first"[..], b"and second"] {
+        bench.feed(&hand.say(ACK, words));
+        for further in [1, 10, 1000, 60_000] {
+            let (verdict, _) = bench.give(&hand.at_number(RST, hand.next.plus(further), &[]));
+            assert_eq!(verdict, Verdict::Answer(Reason::ChallengeAck), "{further}");
+        }
+        bench.pass(Duration::from_millis(100));
+    }
+    assert_eq!(read(&mut stream), Some(Ok(b"firstand second".to_vec())));
+    // What came out of order does not count until the gap is filled.
+    let gap = hand.next;
+    bench.feed(&hand.at_number(ACK, gap.plus(3), b"def"));
+    let (verdict, _) = bench.give(&hand.at_number(RST, gap.plus(6), &[]));
+    assert_eq!(verdict, Verdict::Answer(Reason::ChallengeAck));
+    bench.feed(&hand.at_number(ACK, gap, b"abc"));
+    assert_eq!(bench.give(&hand.at_number(RST, gap.plus(6), &[])).0, Verdict::Deliver(Reason::KnownFlow));
+    assert_eq!(read(&mut stream), Some(Ok(b"abcdef".to_vec())));
+    assert_eq!(read(&mut stream), Some(Err(ErrorKind::ConnectionReset)));
+}
+
 #[test]
 fn a_reset_ends_a_connection_in_every_state() {
     type Way = fn(&mut Bench, &mut Hand) -> Option<FlowStream>;

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::world::{Body, World, empty, group, settle, story};
+use crate::l7::exchange::Failure;
 use crate::l7::upstream::DropReason;
 
 /// A backend that says this to each request.
@@ -81,6 +82,20 @@ fn an_answer_that_is_cut_off_is_not_taken_for_whole() {
         let world = says("HTTP/1.1 200 OK\r\nx: cut");
         let told = world.client(0).get("/").await;
         assert_eq!((told.failure.as_str(), world.wires.connected.get()), ("closed_early", 1));
+    });
+}
+
+#[test] // RFC 9112 §6.3
+fn an_answer_with_both_lengths_is_none() {
+    story(async {
+        let world = says(
+            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        );
+        let told = world.client(0).get("/").await;
+        told.assert_failed(Failure::BadAnswer);
+        settle().await;
+        assert_eq!(world.counts(0).idle, 0);
+        world.assert_at_rest();
     });
 }
 

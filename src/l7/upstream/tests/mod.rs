@@ -3,6 +3,7 @@
 
 mod answers;
 mod caps;
+mod chances;
 mod pooling;
 mod retries;
 mod steady;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Barrier};
 
 use super::world::{World, group, run, settle, shared_of};
+use crate::l7::spec::{GroupSpec, UpstreamLimits};
 use crate::l7::upstream::Shared;
 
 const CLIENTS: usize = 8;
@@ -55,8 +56,9 @@ fn under_steady_load_upstreams_are_reused_whatever_the_number_of_workers() {
 }
 
 #[test]
-fn a_worker_uses_what_another_has_opened() {
-    let shared = shared_of(vec![group(1)], None);
+fn a_worker_uses_what_another_has_opened_where_no_more_may_be() {
+    let limits = UpstreamLimits { connections: 1, ..UpstreamLimits::default() };
+    let shared = shared_of(vec![GroupSpec { limits, ..group(1) }], None);
     let (opened, done) = (Arc::new(Barrier::new(2)), Arc::new(std::sync::atomic::AtomicBool::new(false)));
     let first = std::thread::spawn({
         let (shared, opened, done) = (Arc::clone(&shared), Arc::clone(&opened), Arc::clone(&done));

@@ -77,6 +77,19 @@ fn no_upstream_is_given_more_than_its_backend_has_said_that_it_takes() {
 }
 
 #[test]
+fn a_websocket_is_refused_before_a_backend_is_asked() {
+    story(async {
+        let world = http2(UpstreamLimits::default());
+        serve(&world, 4);
+        let request = hyper::Request::get("/").header("connection", "upgrade").header("upgrade", "WebSocket");
+        let told = world.client(0).tell(request.body(empty()).unwrap()).await;
+        told.assert_failed(Failure::NoUpgrade);
+        assert_eq!(world.wires.connected.get(), 0);
+        world.assert_at_rest();
+    });
+}
+
+#[test]
 fn limits_end_an_upstream_behind_its_streams() {
     for (name, limits, reason) in [
         ("uses", UpstreamLimits { uses: Some(2), ..UpstreamLimits::default() }, DropReason::Uses),

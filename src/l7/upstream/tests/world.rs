@@ -23,11 +23,13 @@ use tokio::io::DuplexStream;
 use super::wire::{End, Peer, connection};
 use crate::balance::{BackendSpec, PassiveHealth, SchedulerKind, Weight};
 use crate::datapath::{BackendId, WorkerId};
+use crate::l7::client_body::ClientBody;
 use crate::l7::connect::{Connect, Link};
-use crate::l7::exchange::{Exchange, Failure, Forward, Origin, RequestBody};
+use crate::l7::exchange::{Exchange, Failure, Forward, Origin, Purpose, RequestBody};
 use crate::l7::spec::{
     GroupId, GroupSpec, Plan, ProxyProtocol, UpstreamLimits, UpstreamMode, UpstreamProtocol,
 };
+use crate::l7::trace::Trace;
 use crate::l7::upstream::{BackendCounts, DropReason, OpenReason, Shared, Upstreams};
 use crate::packet::Endpoint;
 
@@ -119,7 +121,7 @@ impl Connect for Wires {
                     peers.borrow_mut().push(Arc::clone(&near.peer));
                     tokio::task::spawn_local(behaviour(nth, far));
                     let probe = Arc::clone(&near.peer);
-                    Ok(Link { bytes: Box::new(near), probe, local: endpoint("10.0.0.9:1") })
+                    Ok(Link { bytes: Box::new(near), probe })
                 }
                 Some(Door::Silent) => std::future::pending().await,
                 Some(Door::Refused) | None => Err(io::ErrorKind::ConnectionRefused.into()),
@@ -236,14 +238,20 @@ impl World {
             *request.uri_mut() = format!("http://www.example.com{path}").parse().unwrap();
         }
         let asked = request.uri().clone();
+        let trace = Trace::default();
         let exchange = Exchange {
-            request: request.map(RequestBody::Client),
+            request: request.map(|body| {
+                let patience = Duration::from_hours(24);
+                RequestBody::Client(ClientBody::new(body, trace.clone(), None, patience))
+            }),
             asked,
             group: GroupId(group),
             backend: self.prefer.get(),
+            purpose: Purpose::Answer,
             mode: self.mode.get(),
             client: endpoint("198.51.100.7:40000"),
             vip: endpoint("203.0.113.1:80"),
+            trace,
         };
         match self.upstreams.forward(exchange).await {
             Ok(answer) => {

@@ -6,17 +6,20 @@
 //!                                               ◀──Failure──
 //! ```
 
+mod body;
+
 use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Uri;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Body;
 use hyper::{Request, Response};
+
+pub use body::{BodyCopy, CopyFailed, RequestBody};
 
 use super::cache::CacheStatus;
 use super::spec::{GroupId, UpstreamMode};
+use super::trace::Trace;
 use super::words::words;
 use crate::datapath::BackendId;
 use crate::packet::Endpoint;
@@ -33,18 +36,22 @@ pub struct Exchange {
     pub group: GroupId,
     /// The backend of the group that its client stays with, as long as that is up.
     pub backend: Option<BackendId>,
+    /// What it is sent for.
+    pub purpose: Purpose,
     /// Where its upstream comes from.
     pub mode: UpstreamMode,
     /// The client's end of its connection, for schedulers and for the PROXY protocol.
     pub client: Endpoint,
     /// The end that it was opened to.
     pub vip: Endpoint,
+    /// Where those note what they see who have to do with it.
+    pub trace: Trace,
 }
 
 impl Exchange {
-    /// The same without a body.
+    /// The same without a body, for one more way to its answer, which takes notes of its own.
     #[must_use]
-    pub fn again(&self) -> Self {
+    pub fn again(&self, trace: Trace) -> Self {
         let mut request = Request::new(RequestBody::Empty);
         *request.method_mut() = self.request.method().clone();
         *request.uri_mut() = self.request.uri().clone();
@@ -58,52 +65,25 @@ impl Exchange {
             mode: self.mode,
             client: self.client,
             vip: self.vip,
+            purpose: self.purpose,
+            trace,
         }
     }
 }
 
-/// The body of a request on its way to a backend.
-#[derive(Debug)]
-pub enum RequestBody {
-    /// There is none; so it is with requests that no client sent.
-    Empty,
-    /// It comes from the client.
-    Client(Incoming),
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Client(body) => Pin::new(body).poll_frame(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Client(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.size_hint(),
-        }
-    }
+/// What a request is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client's answer.
+    Answer,
+    /// To be seen: it is a copy, whose answer is thrown away. No answer that is stored will do.
+    Copy,
 }
 
 /// Who sends exchanges to backends. Used on one worker's thread.
 pub trait Forward {
     /// The body of an answer, streamed.
-    type Body: Body<Data = Bytes>;
+    type Body: Body<Data = Bytes> + Unpin;
 
     /// Sends a request and waits for the head of its answer. Dropping the future gives the request up.
     fn forward(&self, exchange: Exchange) -> impl Future<Output = Result<Answer<Self::Body>, Failure>>;
@@ -154,7 +134,13 @@ words! {
         BadAnswer = "bad_answer",
         /// The answer's head took too long.
         ResponseTimeout = "response_timeout",
+        /// It took too long over all tries, or in all.
+        TotalTimeout = "total_timeout",
+        /// The next bytes of the answer's body took too long.
+        AnswerTimeout = "answer_timeout",
         /// The client's body ended early: nobody is left to answer.
         ClientGone = "client_gone",
+        /// A WebSocket is asked for, and the group's backends are spoken to in HTTP/2, over which none is offered here.
+        NoUpgrade = "no_upgrade",
     }
 }
