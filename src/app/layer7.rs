@@ -153,9 +153,9 @@ impl Layer7 {
                 routes: Arc::clone(routes),
                 mode: spec.upstreams,
                 patience: spec.patience,
+                forward: Rc::new(Caching::new(Rc::clone(&upstreams), cache)),
                 requests: spec.requests,
                 log: shared.logs.of(place).map(|log| Rc::new(log) as Rc<dyn AccessLog>),
-                forward: Rc::new(Caching::new(Rc::clone(&upstreams), cache)),
                 reasons: spec.reasons,
                 counters: counters.map(Arc::clone).unwrap_or_default(),
             });

@@ -39,12 +39,12 @@ pub struct Draft {
     pub routes: Vec<route::Draft>,
     /// `[service.patience]`.
     pub patience: patience::Draft,
+    /// `cache`.
+    pub cache: cache::Draft,
     /// `[service.requests]`.
     pub requests: requests::Draft,
     /// `access_log` and `access_log_format`.
     pub access_log: access_log::Draft,
-    /// `cache`.
-    pub cache: cache::Draft,
     /// `request_headers`, `response_headers` and `compress`.
     pub defaults: shape::DefaultsDraft,
     /// `limit`.
@@ -111,9 +111,9 @@ impl Draft {
             },
             routes: route::read_all(reader, &mut table),
             patience: patience::Draft::read(reader, &mut table),
+            cache: cache::Draft::read(reader, &mut table),
             requests: requests::Draft::read(reader, &mut table),
             access_log: access_log::Draft::read(reader, &mut table),
-            cache: cache::Draft::read(reader, &mut table),
             defaults: shape::DefaultsDraft::read(reader, &mut table),
             limit: shape::LimitDraft::read(reader, &mut table),
             debug: table.truth(reader, "debug"),

@@ -64,10 +64,10 @@ impl Site {
         let defaults = draft.defaults.check(check);
         let routes = route::check(check, groups, group_name, &draft.routes, own, &defaults);
         let patience = draft.patience.check(check);
+        let cache = draft.cache.check(check);
         let requests = draft.requests.check(check);
         let access_log = draft.access_log.check(check).or(logs);
         draft.access_log.check_use(check, access_log.is_some());
-        let cache = draft.cache.check(check);
         Self {
             name: draft.name_span(),
             spec: SiteSpec {
@@ -77,9 +77,9 @@ impl Site {
                 tls,
                 routes,
                 patience,
+                cache,
                 requests,
                 access_log,
-                cache,
                 limits: draft.limit.check(check),
                 reasons: match draft.debug.as_ref().map(Spanned::get_ref) {
                     Some(true) => Reasons::Shown,

@@ -36,6 +36,7 @@ use super::store::{Cache, Fetch, Found, Query, Ticket};
 use super::validate;
 use crate::l7::exchange::{Answer, Exchange, Failure, Forward, Purpose};
 use crate::l7::front::BodyError;
+use crate::l7::trace::Trace;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -68,7 +69,7 @@ where
     type Body = CacheBody<F::Body>;
 
     async fn forward(&self, exchange: Exchange) -> Result<Answer<Self::Body>, Failure> {
-        // A copy is sent to be seen by a backend, so nothing that is stored will do, nor is its answer anybody's.
+        // A copy is sent to be seen by a backend, and its answer means nothing to anybody.
         let Some(cache) = self.cache.as_ref().filter(|_| exchange.purpose == Purpose::Answer) else {
             let answer = self.inner.forward(exchange).await?;
             return Ok(over(answer, CacheBody::backend));
@@ -146,7 +147,8 @@ where
                 Found::Usable { stored, detail, refresh } => {
                     if let Some(flight) = refresh {
                         let stored = Some(stored.clone());
-                        self.fetch(cache, flight, exchange.again(), wish, stored, For::Cache, None);
+                        let exchange = exchange.again(Trace::default());
+                        self.fetch(cache, flight, exchange, wish, stored, For::Cache, None);
                     }
                     let status = CacheStatus { detail, ..CacheStatus::of(Handling::Hit) };
                     return Ok(give(cache, &exchange, &stored, status, now));
@@ -207,9 +209,12 @@ where
         let collapsed = own.is_none();
         if let Some(flight) = own {
             let (sender, declined) = oneshot::channel();
-            let own = Exchange { trace: exchange.trace.clone(), ..exchange.again() };
-            self.fetch(cache, flight, own, wish, stored.clone(), For::Clients, Some(sender));
-            if let Ok(answer) = declined.await {
+            let trace = Trace::default();
+            let again = exchange.again(trace.clone());
+            self.fetch(cache, flight, again, wish, stored.clone(), For::Clients, Some(sender));
+            let declined = declined.await;
+            exchange.trace.follow(&trace);
+            if let Ok(answer) = declined {
                 let detail = match &*wait.borrow() {
                     Phase::Declined(detail) => Some(*detail),
                     _ => status.detail,

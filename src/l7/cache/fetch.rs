@@ -124,7 +124,7 @@ where
 
     /// Asks the backend; `None` where nobody waits for it any more.
     async fn forward(&self) -> Option<Result<Answer<F::Body>, Failure>> {
-        let exchange = self.exchange.again();
+        let exchange = self.exchange.again(self.exchange.trace.clone());
         let mut answered = pin!(self.inner.forward(exchange));
         if self.wanted == For::Cache {
             return Some(answered.await);

@@ -49,9 +49,9 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// The same without a body, and with a trace of its own.
+    /// The same without a body, for one more way to its answer, which takes notes of its own.
     #[must_use]
-    pub fn again(&self) -> Self {
+    pub fn again(&self, trace: Trace) -> Self {
         let mut request = Request::new(RequestBody::Empty);
         *request.method_mut() = self.request.method().clone();
         *request.uri_mut() = self.request.uri().clone();
@@ -62,11 +62,11 @@ impl Exchange {
             asked: self.asked.clone(),
             group: self.group,
             backend: self.backend,
-            purpose: self.purpose,
             mode: self.mode,
             client: self.client,
             vip: self.vip,
-            trace: Trace::default(),
+            purpose: self.purpose,
+            trace,
         }
     }
 }

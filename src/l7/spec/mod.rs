@@ -59,12 +59,12 @@ pub struct SiteSpec {
     pub routes: Vec<RouteSpec>,
     /// How long clients are waited for.
     pub patience: Patience,
+    /// What is kept of answers; `None` for nothing.
+    pub cache: Option<CacheSpec>,
     /// What one request may be.
     pub requests: RequestLimits,
     /// Where requests are logged; `None` for nowhere.
     pub access_log: Option<LogSpec>,
-    /// What is kept of answers; `None` for nothing.
-    pub cache: Option<CacheSpec>,
     /// How many requests are taken, before it is known what for.
     pub limits: RateLimits,
     /// Whether answers that are the balancer's own say why in a field of their own.
@@ -81,9 +81,9 @@ impl SiteSpec {
             tls: None,
             routes: Vec::new(),
             patience: Patience::default(),
+            cache: None,
             requests: RequestLimits::default(),
             access_log: None,
-            cache: None,
             limits: RateLimits::default(),
             reasons: Reasons::default(),
         }

@@ -9,7 +9,6 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::Request;
 use hyper::body::Body as _;
 use hyper::header::UPGRADE;
 use tokio::time::timeout;
@@ -19,7 +18,7 @@ use super::answer::AnswerBody;
 use super::forward::Role;
 use super::pool::Group;
 use crate::datapath::BackendId;
-use crate::l7::exchange::{Answer, Exchange, Failure, Purpose, RequestBody};
+use crate::l7::exchange::{Answer, Exchange, Failure, Purpose};
 use crate::l7::trace::Trace;
 
 /// Whether a request may be sent to two backends.
@@ -43,7 +42,7 @@ impl Upstreams {
         delay: Duration,
     ) -> Result<Answer<AnswerBody>, Failure> {
         let (trace, twin) = (exchange.trace.clone(), Trace::default());
-        let again = twin_of(&exchange, twin.clone());
+        let again = Exchange { backend: None, ..exchange.again(twin.clone()) };
         let mut first = pin!(self.serve(group, place, exchange, Role::First));
         if let Ok(outcome) = timeout(delay, first.as_mut()).await {
             return outcome;
@@ -87,25 +86,4 @@ fn backend_of(group: &Group, trace: &Trace) -> Option<BackendId> {
     let at = trace.noted().backend?;
     let place = group.balance.backends().iter().position(|backend| backend.endpoint == at)?;
     u32::try_from(place).ok().map(BackendId)
-}
-
-/// The same request once more.
-fn twin_of(exchange: &Exchange, trace: Trace) -> Exchange {
-    let Exchange { request, asked, group, mode, client, vip, purpose, .. } = exchange;
-    let mut twin = Request::new(RequestBody::Empty);
-    *twin.method_mut() = request.method().clone();
-    *twin.uri_mut() = request.uri().clone();
-    *twin.version_mut() = request.version();
-    *twin.headers_mut() = request.headers().clone();
-    Exchange {
-        request: twin,
-        asked: asked.clone(),
-        group: *group,
-        backend: None,
-        mode: *mode,
-        client: *client,
-        vip: *vip,
-        purpose: *purpose,
-        trace,
-    }
 }
