@@ -135,3 +135,14 @@ fn connections_that_are_held_are_let_go_on_a_signal_and_told_of() {
         assert_eq!(json["errors"], if gone { 50 } else { 0 }, "{json}");
     }
 }
+
+#[test]
+fn a_number_of_connections_that_cannot_be_is_told_of_and_says_why() {
+    for (number, why) in
+        [("0", "at least 1"), ("many", "a whole number"), ("100000", "100000 connections are too many")]
+    {
+        let output = load(&["http://127.0.0.1:1/", "--connections", number]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(why), "{number}: {said}");
+    }
+}

@@ -37,6 +37,7 @@ impl Balancer {
             backends: Vec::new(),
             by_listen: HashMap::with_hasher(FixedState::with_seed(seed)),
             addresses: HashSet::with_hasher(FixedState::with_seed(seed)),
+            backend_addresses: HashSet::with_hasher(FixedState::with_seed(seed)),
         };
         for spec in services {
             let id = u16::try_from(balancer.services.len())
@@ -44,6 +45,8 @@ impl Balancer {
                 .map_err(|_| BalanceError::TooManyServices { most: MOST })?;
             balancer.add(id, spec, passive)?;
         }
+        let addresses = balancer.backends.iter().map(|backend| backend.endpoint.address);
+        balancer.backend_addresses.extend(addresses);
         Ok(balancer)
     }
 

@@ -71,6 +71,7 @@ pub struct Balancer {
     backends: Vec<Backend>,
     by_listen: HashMap<Listen, VipId, FixedState>,
     addresses: HashSet<Address, FixedState>,
+    backend_addresses: HashSet<Address, FixedState>,
 }
 
 impl Balancer {
@@ -118,6 +119,11 @@ impl Balancer {
     /// All of them, by their ids.
     pub fn backends(&self) -> &[Backend] {
         &self.backends
+    }
+
+    /// Whether any backend has this address.
+    pub fn is_backend(&self, address: Address) -> bool {
+        self.backend_addresses.contains(&address)
     }
 
     /// The backend for a new flow to this VIP; `None` when the service has none of the VIP's family that

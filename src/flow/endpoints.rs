@@ -3,7 +3,9 @@
 //! An entry holds ids of two and four bytes instead of endpoints of eighteen. The lists are small and
 //! hot, so resolving an id costs a load from the nearest cache.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use foldhash::fast::FixedState;
 
 use crate::datapath::{BackendId, VipId};
 use crate::packet::{Address, Endpoint, Protocol};
@@ -11,6 +13,7 @@ use crate::packet::{Address, Endpoint, Protocol};
 pub(super) struct Endpoints {
     vips: Box<[(Protocol, Endpoint)]>,
     backends: Box<[Backend]>,
+    vip_addresses: HashSet<Address, FixedState>,
     different: usize,
 }
 
@@ -30,7 +33,8 @@ impl Endpoints {
             Backend { endpoint: *endpoint, number: *numbers.entry(*endpoint).or_insert(next) }
         });
         let backends = backends.collect();
-        Self { vips: vips.into(), backends, different: numbers.len() }
+        let vip_addresses = vips.iter().map(|(_, endpoint)| endpoint.address).collect();
+        Self { vips: vips.into(), backends, vip_addresses, different: numbers.len() }
     }
 
     #[inline]
@@ -50,11 +54,17 @@ impl Endpoints {
 
     /// The addresses of all VIPs.
     pub fn vip_addresses(&self) -> impl Iterator<Item = Address> + '_ {
-        self.vips.iter().map(|(_, endpoint)| endpoint.address)
+        self.vip_addresses.iter().copied()
+    }
+
+    /// Whether an address is a VIP's.
+    pub fn is_vip_address(&self, address: Address) -> bool {
+        self.vip_addresses.contains(&address)
     }
 
     /// Bytes that it takes.
     pub fn memory(&self) -> usize {
-        size_of_val(&self.vips[..]) + size_of_val(&self.backends[..])
+        let addresses = self.vip_addresses.capacity() * (size_of::<Address>() + 1);
+        size_of_val(&self.vips[..]) + size_of_val(&self.backends[..]) + addresses
     }
 }

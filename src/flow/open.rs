@@ -117,7 +117,7 @@ impl FlowTable {
         if families != [families[0]; 3] {
             return Err(OpenError::Mismatch);
         }
-        if shared.endpoints.vip_addresses().any(|address| address == new.client.address) {
+        if shared.endpoints.is_vip_address(new.client.address) {
             return Err(OpenError::InUse);
         }
         let original = FiveTuple { protocol, source: new.client, destination: vip };

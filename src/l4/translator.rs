@@ -385,8 +385,7 @@ impl Translator {
     /// Whether a client is itself a backend: then its packets need a local source address even
     /// under DNAT, or the answer would take the short way back (RFC 4787 REQ-9).
     fn is_backend(&self, client: Address) -> bool {
-        self.passes_others
-            && self.balancer.backends().iter().any(|backend| backend.endpoint.address == client)
+        self.passes_others && self.balancer.is_backend(client)
     }
 
     /// Why a packet that belongs to no flow cannot have been meant: its addresses.

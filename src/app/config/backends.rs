@@ -181,6 +181,11 @@ pub fn all_drain(check: &mut Check, what: &str, backends: &Backends) {
     }
 }
 
+/// The words for who gets the next one.
+pub fn schedulers() -> Vec<&'static str> {
+    SchedulerKind::ALL.iter().map(|kind| kind.word()).collect()
+}
+
 /// Who gets the next one.
 pub fn scheduler(check: &mut Check, given: Option<&Spanned<String>>) -> Option<SchedulerKind> {
     let name = check.names.of("scheduler");

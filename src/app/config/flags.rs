@@ -95,11 +95,15 @@ impl Flags {
         });
         let name = line.one("--tun", self.tun.as_ref());
         let end = line.0.len()..line.0.len();
+        let mut damaged = Vec::new();
+        let mut noting = |before: usize, now: usize, key| damaged.extend((now > before).then_some(key));
         let before = mistakes.count();
         let backends = drafts(mistakes, backends, BackendDraft::from_flag);
+        noting(before, mistakes.count(), "backends");
+        let before = mistakes.count();
         let tls_at = tls.first().map(Spanned::span);
         let certificates = drafts(mistakes, tls, tls::Certificate::from_flag);
-        let incomplete = mistakes.count() > before;
+        noting(before, mistakes.count(), "tls");
         let list = |all: Vec<BackendDraft>| backends::Draft::List(Spanned::new(end.clone(), all));
         let of_layer_7 = [("upstreams", upstreams.as_ref().map(Spanned::span)), ("tls", tls_at.clone())];
         let layer_7 = mode
@@ -122,7 +126,7 @@ impl Flags {
             upstreams,
             tls: tls_at.filter(|_| !certificates.is_empty()).map(|at| Spanned::new(at, certificates)),
             of_layer_7: of_layer_7.into_iter().filter_map(|(key, at)| Some((key, at?))).collect(),
-            incomplete,
+            damaged,
             ..service::Draft::default()
         };
         let local = (!local.is_empty()).then(|| Spanned::new(end.clone(), local));

@@ -36,8 +36,8 @@ pub struct Draft {
     tls: Option<TlsDraft>,
     proxy_protocol: Option<Spanned<String>>,
     limits: limits::Draft,
-    /// Whether something that was written is not here, because it had the wrong type.
-    incomplete: bool,
+    /// `members`, where some that were written are not here, because they had the wrong type.
+    damaged: Vec<&'static str>,
 }
 
 /// `tls` of a group as somebody wrote it.
@@ -71,7 +71,7 @@ pub fn read_all(reader: &mut Reader, table: &Table<'_>) -> Vec<Draft> {
             reader.wrong_type::<()>(quoted(&key).trim_matches('`'), value, "a table", &help);
             // The name is known all the same.
             let draft = Draft::read(reader, name, Table::absent(TABLE));
-            return Draft { incomplete: true, ..draft };
+            return Draft { damaged: vec!["members"], ..draft };
         };
         Draft::read(reader, name, table)
     });
@@ -80,11 +80,13 @@ pub fn read_all(reader: &mut Reader, table: &Table<'_>) -> Vec<Draft> {
 
 impl Draft {
     fn read(reader: &mut Reader, name: Spanned<String>, mut table: Table<'_>) -> Self {
-        let before = reader.count();
-        let mut draft = Self {
+        let mut damaged = Vec::new();
+        let draft = Self {
             name,
-            scheduler: table.text(reader, "scheduler"),
-            members: table.value("members").and_then(|value| backends::list(reader, "members", value)),
+            scheduler: table.word(reader, "scheduler", &backends::schedulers()),
+            members: reader.noting(&mut damaged, "members", |reader| {
+                table.value("members").and_then(|value| backends::list(reader, "members", value))
+            }),
             protocol: table.text(reader, "protocol"),
             tls: TlsDraft::read(reader, &mut table),
             proxy_protocol: table.text(reader, "proxy_protocol"),
@@ -92,9 +94,8 @@ impl Draft {
                 let limits = table.table(reader, "limits", "[backends.NAME.limits]");
                 limits::Draft::read(reader, limits)
             },
-            incomplete: false,
+            damaged,
         };
-        draft.incomplete = reader.count() > before;
         table.not_yet(
             reader,
             "health",
@@ -108,7 +109,7 @@ impl Draft {
     pub fn check(&self, check: &mut Check) -> Group {
         let name = check.value(Some(&self.name), |name| values::group_name(name)).unwrap_or_default();
         let drafts = self.members.as_ref().map(|list| list.get_ref().as_slice()).unwrap_or_default();
-        if drafts.is_empty() && !self.incomplete {
+        if drafts.is_empty() && self.damaged.is_empty() {
             let at = self.members.as_ref().map_or(self.name.span(), Spanned::span);
             let message = format!("the group {} has no members", quoted(self.name.get_ref()));
             check.add(
@@ -117,9 +118,12 @@ impl Draft {
             );
         }
         let mut members = backends::check(check, drafts);
-        members.complete &= !self.incomplete;
-        let scheduler = backends::scheduler(check, self.scheduler.as_ref()).unwrap_or_default();
-        backends::weights_without_effect(check, drafts, scheduler);
+        members.complete &= self.damaged.is_empty();
+        let scheduler = backends::scheduler(check, self.scheduler.as_ref());
+        if scheduler.is_some() || self.scheduler.is_none() {
+            backends::weights_without_effect(check, drafts, scheduler.unwrap_or_default());
+        }
+        let scheduler = scheduler.unwrap_or_default();
         backends::all_drain(check, &format!("the group {}", quoted(self.name.get_ref())), &members);
         let spec = GroupSpec {
             protocol: check

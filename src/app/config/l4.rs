@@ -14,7 +14,7 @@ use crate::datapath::Nat;
 use crate::packet::Family;
 
 /// The words for what is rewritten.
-const NAT: [(&str, Nat); 2] = [("full", Nat::Full), ("dnat", Nat::Dnat)];
+pub(super) const NAT: [(&str, Nat); 2] = [("full", Nat::Full), ("dnat", Nat::Dnat)];
 
 /// A checked service, with the places that checks between services point at.
 #[derive(Debug)]
@@ -53,7 +53,8 @@ impl Service {
     fn families(&self, check: &mut Check, draft: &Draft) {
         let listens = draft.listen.as_ref().map_or(0, |list| list.get_ref().len());
         let all = listens == self.listen.len() && self.backends.complete;
-        if !draft.is_complete() || !all || listens == 0 || self.backends.right.is_empty() {
+        if !draft.is_whole(&["listen", "backends"]) || !all || listens == 0 || self.backends.right.is_empty()
+        {
             return;
         }
         for (family, word, other) in [(Family::V4, "IPv4", "IPv6"), (Family::V6, "IPv6", "IPv4")] {
@@ -115,7 +116,10 @@ fn members(check: &mut Check, groups: &mut Groups, draft: &Draft) -> (Backends, 
         draft.no_backend(check, list.map_or(draft.at.clone(), Spanned::span));
     }
     let backends = backends::check(check, drafts);
-    let scheduler = backends::scheduler(check, draft.scheduler.as_ref()).unwrap_or_default();
-    backends::weights_without_effect(check, drafts, scheduler);
-    (backends, scheduler)
+    let scheduler = backends::scheduler(check, draft.scheduler.as_ref());
+    // Where the word is wrong, nobody knows which scheduler was meant.
+    if scheduler.is_some() || draft.scheduler.is_none() {
+        backends::weights_without_effect(check, drafts, scheduler.unwrap_or_default());
+    }
+    (backends, scheduler.unwrap_or_default())
 }

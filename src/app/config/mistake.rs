@@ -10,7 +10,7 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan};
 use super::source::{Source, Span};
 
 /// How many are shown in full. A file with more has one cause, and the first few show it.
-const MOST_SHOWN: usize = 100;
+pub(super) const MOST_SHOWN: usize = 100;
 
 /// How much a mistake matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::mistake::{Mistake, Mistakes};
+use super::mistake::{MOST_SHOWN, Mistake, Mistakes};
 use super::source::{Span, quoted};
 
 /// Where mistakes and questions are noted while a tree is read.
@@ -43,17 +43,36 @@ impl Reader {
         self.mistakes.count()
     }
 
+    /// Reads something, and notes the key where that adds to the mistakes: then some of its value is missing, though it
+    /// was written.
+    pub fn noting<T>(
+        &mut self,
+        damaged: &mut Vec<&'static str>,
+        key: &'static str,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let before = self.count();
+        let value = read(self);
+        if self.count() > before {
+            damaged.push(key);
+        }
+        value
+    }
+
     /// All that was found, unknown keys among it.
     pub fn finish(mut self) -> Mistakes {
-        for Unknown { table, key, at, is_table } in std::mem::take(&mut self.unknown) {
+        // Advice is sought among all keys, which takes a while for very many; so only those that can be shown get it.
+        self.unknown.sort_by_key(|unknown| unknown.at.start);
+        for (place, unknown) in std::mem::take(&mut self.unknown).into_iter().enumerate() {
+            let Unknown { table, key, at, is_table } = unknown;
             let message = if is_table && table.is_empty() {
                 format!("there is no table {}", quoted(&key))
             } else {
                 format!("{} has no key {}", shown(table), quoted(&key))
             };
             let mistake = Mistake::new(at, message);
-            let help = self.advice(table, &key);
-            self.mistakes.add(Mistake { help: Some(help), ..mistake });
+            let help = (place < MOST_SHOWN).then(|| self.advice(table, &key));
+            self.mistakes.add(Mistake { help, ..mistake });
         }
         self.mistakes
     }
@@ -177,6 +196,21 @@ impl<'a> Table<'a> {
     pub fn text(&mut self, reader: &mut Reader, key: &'static str) -> Option<Spanned<String>> {
         let value = self.value(key)?;
         text(value).or_else(|| reader.wrong_type(key, value, "a string", &in_quotes(value.get_ref())))
+    }
+
+    /// A text that is one of these words; whether it is, is not looked at.
+    pub fn word(
+        &mut self,
+        reader: &mut Reader,
+        key: &'static str,
+        words: &[&str],
+    ) -> Option<Spanned<String>> {
+        let value = self.value(key)?;
+        let help = || match words {
+            [one, other] => format!("write \"{one}\" or \"{other}\""),
+            words => format!("write one of \"{}\"", words.join("\", \"")),
+        };
+        text(value).or_else(|| reader.wrong_type(key, value, "a string", &help()))
     }
 
     /// A text that says a duration; what it means is not looked at.
@@ -401,5 +435,23 @@ mod tests {
         ] {
             assert_eq!(nearest(written, known), want, "{written}");
         }
+    }
+
+    #[test]
+    fn advice_is_sought_for_those_unknown_keys_that_can_be_shown() {
+        let text = (0..40_000).map(|number| format!("unknown_{number} = 1\n")).collect::<Vec<_>>().concat();
+        let tree = DeTable::parse(&text).unwrap();
+        let mut reader = Reader::default();
+        let mut table = Table::top(&tree);
+        assert!(table.text(&mut reader, "known").is_none());
+        table.finish(&mut reader);
+        let mistakes = reader.finish().into_sorted();
+        assert_eq!(mistakes.len(), 40_000);
+        assert!(
+            mistakes
+                .iter()
+                .enumerate()
+                .all(|(place, mistake)| mistake.help.is_some() == (place < MOST_SHOWN))
+        );
     }
 }

@@ -9,7 +9,8 @@ use super::check::Check;
 use super::mistake::Mistake;
 use super::reader::{Reader, Table};
 use super::source::Span;
-use super::{access_log, backends, cache, patience, requests, route, shape, tls, values};
+use super::values::words;
+use super::{access_log, backends, cache, l4, patience, requests, route, shape, tls, values};
 use crate::balance::Listen;
 
 /// A service as somebody wrote it.
@@ -53,8 +54,8 @@ pub struct Draft {
     pub debug: Option<Spanned<bool>>,
     /// The keys of layer 7 that are there, each with its place.
     pub of_layer_7: Vec<(&'static str, Span)>,
-    /// Whether something that was written is not here, because it had the wrong type.
-    pub incomplete: bool,
+    /// The keys of which something that was written is not here, because it had the wrong type.
+    pub damaged: Vec<&'static str>,
 }
 
 /// The layers at which a service can be balanced.
@@ -94,22 +95,23 @@ const NO_NAT: &str = "at layer 7 there are two connections, and the one to the b
 impl Draft {
     /// Reads one table.
     pub fn read(reader: &mut Reader, mut table: Table<'_>) -> Self {
-        let before = reader.count();
+        let mut damaged = Vec::new();
         let mut draft = Self {
             at: table.at(),
-            name: table.text(reader, "name"),
-            mode: table.text(reader, "mode"),
-            listen: table.texts(reader, "listen"),
-            nat: table.text(reader, "nat"),
-            scheduler: table.text(reader, "scheduler"),
-            backends: backends::Draft::read(reader, &mut table),
+            name: reader.noting(&mut damaged, "name", |reader| table.text(reader, "name")),
+            mode: reader.noting(&mut damaged, "mode", |reader| table.word(reader, "mode", &words(&MODES))),
+            listen: reader.noting(&mut damaged, "listen", |reader| table.texts(reader, "listen")),
+            nat: table.word(reader, "nat", &words(&l4::NAT)),
+            scheduler: table.word(reader, "scheduler", &backends::schedulers()),
+            backends: reader
+                .noting(&mut damaged, "backends", |reader| backends::Draft::read(reader, &mut table)),
             upstreams: table.text(reader, "upstreams"),
-            tls: tls::read(reader, &mut table),
-            client: tls::ClientDraft {
+            tls: reader.noting(&mut damaged, "tls", |reader| tls::read(reader, &mut table)),
+            client: reader.noting(&mut damaged, "tls", |reader| tls::ClientDraft {
                 ca: table.text(reader, "client_ca"),
                 auth: table.text(reader, "client_auth"),
-            },
-            routes: route::read_all(reader, &mut table),
+            }),
+            routes: reader.noting(&mut damaged, "route", |reader| route::read_all(reader, &mut table)),
             patience: patience::Draft::read(reader, &mut table),
             cache: cache::Draft::read(reader, &mut table),
             requests: requests::Draft::read(reader, &mut table),
@@ -118,9 +120,9 @@ impl Draft {
             limit: shape::LimitDraft::read(reader, &mut table),
             debug: table.truth(reader, "debug"),
             of_layer_7: Vec::new(),
-            incomplete: false,
+            damaged: Vec::new(),
         };
-        draft.incomplete = reader.count() > before;
+        draft.damaged = damaged;
         draft.of_layer_7 = OF_LAYER_7.iter().filter_map(|key| Some((*key, table.place(key)?))).collect();
         table.finish(reader);
         draft
@@ -136,7 +138,7 @@ impl Draft {
             (Some(layer), _) => layer,
             (None, None) => Layer::L4,
             // Where a word is wrong, nothing that follows from it is.
-            (None, Some(_)) if self.mode.is_some() || self.incomplete => return Layer::L7,
+            (None, Some(_)) if self.mode.is_some() || !self.is_whole(&["mode"]) => return Layer::L7,
             (None, Some((key, at))) => {
                 let message = format!(
                     "{} is for layer 7, and a service is for layer 4 unless it says so",
@@ -171,14 +173,14 @@ impl Draft {
         layer
     }
 
-    /// Whether all that was written could be read, so that what is missing is missing.
-    pub fn is_complete(&self) -> bool {
-        !self.incomplete
+    /// Whether all that was written of these keys could be read, so that what is missing is missing.
+    pub fn is_whole(&self, keys: &[&str]) -> bool {
+        !keys.iter().any(|key| self.damaged.contains(key))
     }
 
     /// Its name, empty where that is wrong.
     pub fn checked_name(&self, check: &mut Check) -> String {
-        if self.name.is_none() && self.is_complete() {
+        if self.name.is_none() && self.is_whole(&["name"]) {
             let mistake = Mistake::missing(self.at.clone(), "this service has no name");
             check.add(mistake.help("write `name = \"web\"`, or any other, below"));
         }
@@ -193,7 +195,7 @@ impl Draft {
     /// Where it listens: what is right of it.
     pub fn listens(&self, check: &mut Check) -> Vec<(Listen, Span)> {
         let texts = self.listen.as_ref().map(|list| list.get_ref().as_slice()).unwrap_or_default();
-        if texts.is_empty() && self.is_complete() {
+        if texts.is_empty() && self.is_whole(&["listen"]) {
             let at = self.listen.as_ref().map_or(self.at.clone(), Spanned::span);
             let help = format!("give it {}", check.names.list("listen", "tcp/10.47.0.1:80"));
             check.add(Mistake::missing(at, "this service listens nowhere").help(help));
@@ -206,7 +208,7 @@ impl Draft {
 
     /// Notes that nobody is there to do the work.
     pub fn no_backend(&self, check: &mut Check, at: Span) {
-        if self.is_complete() {
+        if self.is_whole(&["backends", "route"]) {
             let help = format!("give it {}", check.names.list("backends", "10.47.2.2:8080"));
             check.add(Mistake::missing(at, "this service has no backend").help(help));
         }

@@ -47,7 +47,7 @@ impl Site {
         let upstreams = check
             .value(draft.upstreams.as_ref(), |word| values::one_of(&names.of("upstreams"), word, &UPSTREAMS))
             .unwrap_or_default();
-        let tls = tls::check(check, draft.tls.as_ref(), &draft.client, draft.is_complete());
+        let tls = tls::check(check, draft.tls.as_ref(), &draft.client, draft.is_whole(&["tls"]));
         if draft.backends.is_none() {
             if draft.routes.is_empty() {
                 draft.no_backend(check, draft.at.clone());

@@ -139,10 +139,10 @@ struct LoadArgs {
     #[arg(long)]
     http2: bool,
     /// How many connections at a time.
-    #[arg(long, value_name = "N", default_value = "16")]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = at_least_one)]
     connections: NonZeroUsize,
     /// How many requests at a time on each, over HTTP/2.
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
     streams: NonZeroUsize,
     /// So many a second, whatever the answers take; times count from when a request was due.
     #[arg(long, value_name = "R")]
@@ -160,7 +160,7 @@ struct LoadArgs {
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// How many threads [default: half as many as there are processors].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<NonZeroUsize>,
     /// Print the result as JSON.
     #[arg(long)]
@@ -223,11 +223,21 @@ fn load(args: LoadArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(WRONG));
     }
     limits::raise_files();
+    if let Err(too_many) = limits::room_for(load.connections.get()) {
+        output::say(too_many.to_string());
+        return Ok(ExitCode::from(WRONG));
+    }
     let outcome = load.run().with_context(|| format!("no load on {}", load.target.address))?;
     let text = if args.json { serde_json::to_string(&outcome)? } else { outcome.to_string() };
     output::print(text + "\n")?;
     let right = outcome.done > 0 && outcome.wrong == 0;
     Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A number that is not zero.
+fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    let number: usize = text.parse().map_err(|_| "a whole number, such as 16".to_owned())?;
+    NonZeroUsize::new(number).ok_or_else(|| "there must be at least 1".to_owned())
 }
 
 /// `5s`, `500ms`, `2m`, or a number of seconds.

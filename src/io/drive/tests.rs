@@ -22,9 +22,11 @@ const DROP: u8 = 3;
 const HOLD: u8 = 4;
 /// Give it to the worker that the second byte names, who forwards it.
 const HAND_OVER: u8 = 5;
+/// Give it to the next worker, and so on to the one that the second byte names. The second lets another frame go with it.
+const PASS_ON: u8 = 7;
 
 impl Datapath for Script {
-    fn handle_frame(&mut self, _: Instant, frame: &mut Frame, arrival: Arrival, _: &mut Outbox) -> Verdict {
+    fn handle_frame(&mut self, _: Instant, frame: &mut Frame, arrival: Arrival, out: &mut Outbox) -> Verdict {
         let [what, argument, ..] = *frame.packet_mut() else { panic!("empty frames stay with the driver") };
         self.seen.push((what, arrival));
         match what {
@@ -40,7 +42,13 @@ impl Datapath for Script {
                 Verdict::Held
             }
             HAND_OVER if argument != self.id => Verdict::HandOver(WorkerId(argument)),
-            HAND_OVER => Verdict::Forward(Reason::KnownFlow),
+            PASS_ON if self.id < argument => {
+                if self.id == 1 {
+                    out.push(Frame::copy_of(&[HOLD, 9], Offload::default()), Verdict::HandOver(WorkerId(2)));
+                }
+                Verdict::HandOver(WorkerId(self.id + 1))
+            }
+            HAND_OVER | PASS_ON => Verdict::Forward(Reason::KnownFlow),
             _ => unreachable!("{what}"),
         }
     }
@@ -142,6 +150,22 @@ fn a_frame_is_handed_over_once_and_counted_where_it_ends() {
     assert_eq!((totals.received, totals.handed_over), (1, 1));
     assert_eq!(counters[0].received.value(), 1);
     assert!(totals.agree());
+}
+
+#[test]
+fn what_is_handed_on_says_whom_it_visited_and_by_which_queue_it_came() {
+    let (mut workers, mut far, _) = team(3);
+    put(&mut far[0], &[PASS_ON, 2]);
+    for worker in &mut workers {
+        let _ = worker.turn(Instant::START).unwrap();
+    }
+    let by = |visited: &[u8]| {
+        let visited = visited.iter().fold(WorkerSet::NONE, |set, id| set.with(WorkerId(*id)));
+        Arrival::HandedOver { visited, queue: WorkerId(0) }
+    };
+    assert_eq!(workers[1].core().seen, [(PASS_ON, by(&[0]))]);
+    // Also what the second let out because of it.
+    assert_eq!(workers[2].core().seen, [(PASS_ON, by(&[0, 1])), (HOLD, by(&[0, 1]))]);
 }
 
 #[test]

@@ -25,4 +25,4 @@ pub use path::{file_name, url_path};
 pub use rate::{MOST_REQUESTS, rate, written_rate};
 pub use size::{size, written_size};
 pub use size_range::size_in;
-pub use word::{device_name, group_name, one_of, service_name};
+pub use word::{device_name, group_name, one_of, service_name, words};

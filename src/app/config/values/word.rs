@@ -25,6 +25,11 @@ pub fn one_of<T: Copy>(name: &str, text: &str, words: &[(&str, T)]) -> Result<T,
     Err(Wrong::new(format!("{name} cannot be {}", quoted(text))).help(help))
 }
 
+/// The words alone.
+pub fn words<T>(words: &[(&'static str, T)]) -> Vec<&'static str> {
+    words.iter().map(|(word, _)| *word).collect()
+}
+
 /// A name for a network device.
 pub fn device_name(text: &str) -> Result<String, Wrong> {
     let wrong = |message: String, help: &str| Err(Wrong::new(message).help(help));
