@@ -233,11 +233,15 @@ fn lifetime(status: StatusCode, headers: &HeaderMap, said: &OfAnswer, dated: Mom
 /// The age that an answer came with is not to be told.
 struct Unknown;
 
-/// The `Age` field, if there is one. Where it is a list, as it must not be, the first member counts (RFC 9111 §5.1).
+/// The `Age` field, if there is one. Where it is a list, as it must not be, RFC 9111 §5.1 would have the first member
+/// counted; to take the answer for one of unknown age is safe whoever wrote the list.
 fn age(headers: &HeaderMap) -> Result<Option<Seconds>, Unknown> {
-    let Some(line) = headers.get(AGE) else { return Ok(None) };
-    let first = line.as_bytes().split(|&byte| byte == b',').next().unwrap_or_default();
-    seconds(first.trim_ascii()).map(Some).ok_or(Unknown)
+    let mut lines = headers.get_all(AGE).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Ok(None),
+        (Some(line), None) => seconds(line.as_bytes()).map(Some).ok_or(Unknown),
+        (Some(_), Some(_)) => Err(Unknown),
+    }
 }
 
 /// RFC 9110 §15.1.
